@@ -12,9 +12,10 @@ from itertools import product
 from pathlib import Path
 
 from loadtest.ha.faults import FAULTS, MODES, Fault, Mode
-from loadtest.ha.gates import OpenNetwork, open_gates
+from loadtest.ha.gates import open_gates
 from loadtest.ha.namespaces import obstacle, open_namespaces
 from loadtest.ha.runs import Outcomes, run
+from loadtest.ha.servers import OpenNetwork
 from loadtest.stage.environment import describe
 from loadtest.stage.stores import own_stores
 from loadtest.stage.tables import Table, write_run

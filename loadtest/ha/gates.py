@@ -11,9 +11,8 @@ machine's network, so it works wherever tests run.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
 
 from loadtest.stage.ports import free_port, free_ports
 from loadtest.stage.processes import HERE, Host
@@ -30,30 +29,6 @@ class Server:
     port: int  # its own
     public_port: int  # by which everything comes to it that is to be cut off
     source: str  # the address that its connections to others come from
-
-
-class Network(Protocol):
-    """Between whom anything passes."""
-
-    near: Host  # of the front that stays with the first primary
-    sentinels_near: int  # that are cut off as well; where none can be, the near front must not ask them
-
-    async def add_ledger(self) -> Server:
-        """A place for one more server of the ledger."""
-
-    async def add_sentinel(self) -> Server: ...
-
-    async def lead_to_records(self, connect: Connect) -> str:
-        """Let the near front reach PostgreSQL, until it is cut off; at which `host:port`."""
-
-    def part(self, staying: Collection[Server]) -> None:
-        """Cut these and the near front off from everything else: nothing arrives, and no side is told."""
-
-    def join(self) -> None:
-        """Undo it."""
-
-
-OpenNetwork: TypeAlias = Callable[[], AbstractAsyncContextManager[Network]]
 
 
 class Gate(Proxy):
@@ -99,15 +74,15 @@ class Gates:
     the same host. Each server speaks from an address of its own, by which a gate tells them apart.
     """
 
-    near = HERE
-    sentinels_near = 0
+    near = HERE  # the host of the front that stays with the first primary
+    sentinels_near = 0  # that are cut off with it; where none can be, the near front must not ask them
 
     def __init__(self) -> None:
         self._gates: dict[Server, Gate] = {}
         self._records: Gate | None = None
 
     async def add_ledger(self) -> Server:
-        """A place behind a gate."""
+        """A place for one more server of the ledger, behind a gate."""
         port, public_port = free_ports(2)
         server = Server(host=HERE, port=port, public_port=public_port, source=f"127.0.0.{11 + len(self._gates)}")
         self._gates[server] = gate = Gate.to(port)
@@ -120,13 +95,13 @@ class Gates:
         return Server(host=HERE, port=port, public_port=port, source=HOST)
 
     async def lead_to_records(self, connect: Connect) -> str:
-        """By a gate too."""
+        """Let the near front reach PostgreSQL, by a gate too; at which `host:port`."""
         self._records = Gate(connect)
         await self._records.start()
         return f"{HOST}:{self._records.port}"
 
     def part(self, staying: Collection[Server]) -> None:
-        """Let each gate pass on only for the addresses of its server's side."""
+        """Cut these and the near front off: each gate passes on only for the addresses of its server's side."""
         near = {server.source for server in staying}
         for server, gate in self._gates.items():
             gate.hear(near.__contains__ if server in staying else lambda source: source not in near)

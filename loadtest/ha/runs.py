@@ -21,9 +21,9 @@ from loadtest.checker.history import Exchange
 from loadtest.checker.rules import LOST, OVERSOLD, Violation
 from loadtest.crowd.scenario import Result
 from loadtest.ha.faults import Fault, Mode
-from loadtest.ha.gates import OpenNetwork, open_gates
+from loadtest.ha.gates import open_gates
 from loadtest.ha.scene import Scene, is_promise, now_ms, open_scene
-from loadtest.ha.servers import running_servers
+from loadtest.ha.servers import OpenNetwork, running_servers
 from loadtest.stage.program import PROGRAM
 
 VISITS_TIMEOUT_S = 90.0

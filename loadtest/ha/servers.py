@@ -4,23 +4,26 @@ import asyncio
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from loadtest.ha.gates import Network, OpenNetwork, Server, open_gates
+from loadtest.ha.gates import Gates, Server, open_gates
+from loadtest.ha.namespaces import Namespaces
 from loadtest.stage.processes import until
 from reservasi.embedded.binaries import valkey_binary
 from reservasi.embedded.process import dies_with_us
 
+Network: TypeAlias = Gates | Namespaces
+OpenNetwork: TypeAlias = Callable[[], AbstractAsyncContextManager[Network]]
 NAME = "ledger"
 REPLICAS = 2
 SENTINELS = 3
