@@ -43,17 +43,14 @@ class Opening:
         self.failed = 0  # visits that ended surprised or unanswered
         self.started_s = time.time()
         self._interval_s: float = 1 / options.arrivals_per_s
-        history = f"{options.history}.{worker}" if options.history and options.workers > 1 else options.history
-        self.history = _opened(Path(history)) if history else None
+        self.history: TextIO | None = None
+        if options.history:
+            file = Path(f"{options.history}.{worker}" if options.workers > 1 else options.history)
+            file.parent.mkdir(parents=True, exist_ok=True)  # `reports/` is not there yet in a new clone
+            self.history = file.open("w")
 
     def arrives_at_s(self, number: int) -> float:
         return self.started_s + number * self._interval_s
-
-
-def _opened(history: Path) -> TextIO:
-    """The file of the answers; `reports/` is not there yet in a new clone."""
-    history.parent.mkdir(parents=True, exist_ok=True)
-    return history.open("w")
 
 
 def add_options(parser: LocustArgumentParser) -> None:
@@ -64,20 +61,18 @@ def add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--arrivals-per-s", type=float, default=500.0, help="people who arrive in a second")
     parser.add_argument("--abandon-share", type=float, default=defaults.abandon_share, help="hold and never confirm")
     parser.add_argument("--cancel-share", type=float, default=defaults.cancel_share, help="confirm, then cancel")
-    parser.add_argument("--think-s-max", type=float, default=defaults.think_s_max, help="from claim to confirmation")
-    parser.add_argument("--look-share", type=float, default=defaults.look_share, help="ask for the availability")
     parser.add_argument("--workers", type=int, default=1, help="workers of a distributed run")
     parser.add_argument("--history", default="", help="file for every request and answer, JSON lines")
 
 
-OPENINGS: dict[int, Opening] = {}  # by environment: what one run shares
+OPENINGS: list[Opening] = []  # none, or that of the run
 
 
 def begin(environment: Environment, **_: Any) -> None:
     if environment.parsed_options is not None and not isinstance(environment.runner, MasterRunner):
         worker = getattr(environment.runner, "worker_index", 0)
         try:
-            OPENINGS[id(environment)] = Opening(environment.parsed_options, max(0, worker))
+            OPENINGS[:] = [Opening(environment.parsed_options, max(0, worker))]
         except OSError as error:  # locust would go on, and nobody would be sent
             log.error("the history cannot be written: %s", error)  # noqa: TRY400 - whoever mistyped a path needs no trace
             environment.process_exit_code = EXIT_NO_HISTORY
@@ -86,13 +81,11 @@ def begin(environment: Environment, **_: Any) -> None:
 
 
 def finish(environment: Environment, **_: Any) -> None:
-    opening = OPENINGS.get(id(environment))
-    if opening is None:  # the master of a distributed run, which sends nobody
-        return
-    if opening.history:
-        opening.history.close()
-    if opening.failed:
-        environment.process_exit_code = EXIT_SURPRISED
+    for opening in OPENINGS:  # the master of a distributed run, which sends nobody, has none
+        if opening.history:
+            opening.history.close()
+        if opening.failed:
+            environment.process_exit_code = EXIT_SURPRISED
 
 
 class Visitor(FastHttpUser):
@@ -104,7 +97,7 @@ class Visitor(FastHttpUser):
 
     @task
     def next_person(self) -> None:
-        opening = OPENINGS[id(self.environment)]
+        (opening,) = OPENINGS
         number = next(opening.numbers)
         if number >= opening.plan.people:
             raise StopUser

@@ -5,8 +5,7 @@ distributed run each worker has its own share of the people: tell the master how
 """
 
 from argparse import Namespace
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from locust import LoadTestShape
 
@@ -15,19 +14,13 @@ from loadtest.locustfile import Visitor
 __all__ = ["Spike", "Visitor"]
 
 
-class Stage(NamedTuple):
-    """A part of the hour around an opening, in a minute's time."""
-
-    until_s: float  # since the start
-    share: float  # of the users that are asked for
-    spawn_per_s: float  # share of the users that come or go in a second
-
-
-STAGES: Sequence[Stage] = (
-    Stage(5.0, 0.05, 0.05),  # calm: a few look around
-    Stage(20.0, 1.0, 1.0),  # the opening: everybody within a second
-    Stage(30.0, 0.4, 0.1),  # decay
-    Stage(40.0, 0.1, 0.1),
+# A minute has the hour around an opening: until when (seconds since the start), which share of the users that are asked
+# for are there, and which share comes or goes in a second.
+STAGES = (
+    (5.0, 0.05, 0.05),  # calm: a few look around
+    (20.0, 1.0, 1.0),  # the opening: everybody within a second
+    (30.0, 0.4, 0.1),  # decay
+    (40.0, 0.1, 0.1),
 )
 USERS_DEFAULT = 300
 
@@ -45,7 +38,7 @@ class Spike(LoadTestShape):
 
 
 def shape_at(run_time_s: float, users: int) -> tuple[int, float] | None:
-    for stage in STAGES:
-        if run_time_s < stage.until_s:
-            return max(1, round(users * stage.share)), max(1.0, users * stage.spawn_per_s)
+    for until_s, share, spawn_per_s in STAGES:
+        if run_time_s < until_s:
+            return max(1, round(users * share)), max(1.0, users * spawn_per_s)
     return None

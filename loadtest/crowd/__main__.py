@@ -25,7 +25,6 @@ SPIKE = ROOT / "loadtest" / "spike.py"  # the same people; it alone says how man
 PATIENCE_S = 240  # for the last ones who arrived; then the run counts as failed
 SPAWN_RATE = 10_000  # Locust's users wait for their people; it is those who arrive at a rate
 EXIT_SURPRISED = 3  # as the locustfile says, which must not be imported here
-LATE = -1  # in place of Locust's exit code
 SHARED_OPTIONS = ("people", "seed", "arrivals_per_s", "cancel_share", "abandon_share")  # with the locustfile
 
 
@@ -42,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log_copy=reports / "loadtest-service.log",
     ) as service:
         print(f"{options.people} people arrive at {options.arrivals_per_s:g}/s at {service.url}")
-        locust_exit = _send_crowd(service, options, reports, history_path)
+        wrong = _send_crowd(service, options, reports, history_path)
         history = read_history(history_path)
         try:
             findings = asyncio.run(check(service.redis_url, service.postgres_dsn, history, [PROGRAM]))
@@ -52,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.spike:
         came = len({exchange.person for exchange in history})
         print(f"{came} of {options.people} people came before the spike ended")
-    wrong = _wrong(options, history, findings[0], locust_exit)
+    wrong += _wrong(options, history, findings[0])
     show_findings(findings)
     print(f"report: {reports / 'loadtest.html'}")
     for line in wrong:
@@ -78,8 +77,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _send_crowd(service: Service, options: argparse.Namespace, reports: Path, history: Path) -> int:
-    """Run Locust in a process of its own, since gevent changes the interpreter it runs in."""
+def _send_crowd(service: Service, options: argparse.Namespace, reports: Path, history: Path) -> list[str]:
+    """Run Locust in a process of its own, since gevent changes the interpreter it runs in; what it found wrong."""
     flags = {
         "--host": service.url,
         "--users": min(options.at_once, options.people),
@@ -97,18 +96,14 @@ def _send_crowd(service: Service, options: argparse.Namespace, reports: Path, hi
     try:
         done = subprocess.run((*command, *quietly, *words), timeout=timeout_s, check=False, cwd=ROOT, env=environment)
     except subprocess.TimeoutExpired:
-        return LATE
-    return done.returncode
+        return [f"the crowd was not done {PATIENCE_S} s after the last one arrived"]
+    if done.returncode == EXIT_SURPRISED:
+        return ["somebody got an answer that the contract does not allow, or none at all in the end"]
+    return [f"Locust counted failures (exit code {done.returncode})"] if done.returncode else []
 
 
-def _wrong(options: argparse.Namespace, history: Sequence[Exchange], finding: Finding, locust_exit: int) -> list[str]:
+def _wrong(options: argparse.Namespace, history: Sequence[Exchange], finding: Finding) -> list[str]:
     wrong = [f"{len(finding.violations)} violations"] if finding.violations else []
-    if locust_exit == LATE:
-        wrong.append(f"the crowd was not done {PATIENCE_S} s after the last one arrived")
-    elif locust_exit == EXIT_SURPRISED:
-        wrong.append("somebody got an answer that the contract does not allow, or none at all in the end")
-    elif locust_exit:
-        wrong.append(f"Locust counted failures (exit code {locust_exit})")
     wrong += [f"{count} answers {outcome}" for outcome, count in sorted(server_errors(history).items())]
     if strange := {exchange.outcome for exchange in history if exchange.call == "claim"} - {201, 409}:
         wrong.append(f"claims were answered {sorted(strange)}")
