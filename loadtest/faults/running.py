@@ -150,18 +150,18 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
     operations = sum(exchange.call != "availability" for exchange in history)
     run = Run(fault=fault.name, seed=seed, operations=operations, note=note)
     try:
-        finding, gone = await _checked(fault, scene, history)
-    except (Moving, ReservasiError, OSError) as error:
+        finding, gone, concerned = await _checked(fault, scene, history)
+    except (Moving, Missed, ReservasiError, OSError) as error:
         return msgspec.structs.replace(run, wrong=(*wrong, f"cannot be checked: {error}"))
-    wrong += _unserved(fault, history, scene.crowd.results + latecomers.results, gone)
+    wrong += _unserved(fault, history, scene.crowd.results + latecomers.results, concerned)
     if fault.recorded_only:
-        run = msgspec.structs.replace(run, note=f"{note}; {unrecorded_holds(len(gone))}")
+        run = msgspec.structs.replace(run, note=f"{note}; {unrecorded_holds(gone)}")
     if scene.planted:
         kept = tuple(each for each in finding.violations if not str(each).startswith(scene.planted))
         if len(kept) == len(finding.violations):
             wrong.append(f"the checker does not say {scene.planted}")
         finding = msgspec.structs.replace(finding, violations=kept)
-    return _counted(fault, run, finding, wrong, len(gone))
+    return _counted(fault, run, finding, wrong, gone)
 
 
 async def _strike(fault: Fault, scene: Scene) -> tuple[str, list[str]]:
@@ -184,21 +184,23 @@ async def _come(crowd: Crowd, when: asyncio.Event | None) -> None:
     await crowd.run()
 
 
-async def _checked(fault: Fault, scene: Scene, history: Sequence[Exchange]) -> tuple[Finding, frozenset[str]]:
-    """What the checker finds, and which reservations a ledger that is gone took along; of these it is not asked."""
-    urls = (scene.service.redis_url, scene.service.postgres_dsn)
-    if not fault.recorded_only:
-        (finding,) = await check(*urls, history, [scene.program])
-        return finding, frozenset()
-    held_at_ms = await _held_at_ms(scene)
-    definite = [e for e in history if not _is_on_its_way(e, scene) and not _is_of_the_former(e, scene, held_at_ms)]
-    (finding,) = await check(*urls, definite, [scene.program])
-    forgotten = {violation.subject for violation in finding.violations if violation.rule in LOST}
-    gone = frozenset(forgotten & _unrecorded(scene, held_at_ms))
-    if gone:
-        promised = [exchange for exchange in definite if _reservation_of(exchange) not in gone]
-        (finding,) = await check(*urls, promised, [scene.program])
-    return finding, gone
+async def _checked(fault: Fault, scene: Scene, history: Sequence[Exchange]) -> tuple[Finding, int, set[int]]:
+    """What the checker finds, how many holds a ledger that is gone took along, and whom these were promised to.
+
+    The checker is not asked about them, and these people may be surprised: also one whose repeated claim made the hold
+    anew, since its deadline is another one.
+    """
+    gone: frozenset[str] = frozenset()
+    concerned: set[int] = set()
+    if fault.recorded_only:
+        await scene.drained()
+        held_at_ms = await _held_at_ms(scene)
+        gone = _unrecorded(scene, held_at_ms)
+        former = [e for e in history if _reservation_of(e) in gone or _is_of_the_former(e, scene, held_at_ms)]
+        concerned = {exchange.person for exchange in former}
+        history = [e for e in history if e not in former and not _is_on_its_way(e, scene)]
+    (finding,) = await check(scene.service.redis_url, scene.service.postgres_dsn, history, [scene.program])
+    return finding, len(gone), concerned
 
 
 def _is_on_its_way(exchange: Exchange, scene: Scene) -> bool:
@@ -227,10 +229,10 @@ def unrecorded_holds(count: int) -> str:
     )
 
 
-def _unrecorded(scene: Scene, held_at_ms: Mapping[str, int]) -> set[str]:
+def _unrecorded(scene: Scene, held_at_ms: Mapping[str, int]) -> frozenset[str]:
     """The holds that a ledger that is gone acknowledged, and the records do not have."""
     before = [exchange for exchange in scene.crowd.history if exchange.answered_ms <= scene.lost_until_ms]
-    return {_reservation_of(e) for e in before if (e.call, e.outcome) == ("claim", 201)} - held_at_ms.keys()
+    return frozenset(_reservation_of(e) for e in before if (e.call, e.outcome) == ("claim", 201)) - held_at_ms.keys()
 
 
 def _reservation_of(exchange: Exchange) -> str:
@@ -238,13 +240,11 @@ def _reservation_of(exchange: Exchange) -> str:
 
 
 def _unserved(
-    fault: Fault, history: Sequence[Exchange], results: Mapping[Result, int], gone: frozenset[str]
+    fault: Fault, history: Sequence[Exchange], results: Mapping[Result, int], concerned: set[int]
 ) -> list[str]:
     wrong = [f"{count} answers {status}" for status, count in server_errors(history).items() if status != 503]
     met = {result: results.get(result, 0) for result in (Result.SURPRISED, Result.UNANSWERED, Result.CONFIRMING)}
-    met[Result.SURPRISED] -= len(
-        {e.person for e in history if _reservation_of(e) in gone or (fault.surprises and _tells_of_an_end(e))}
-    )
+    met[Result.SURPRISED] -= len(concerned | {e.person for e in history if fault.surprises and _tells_of_an_end(e)})
     return wrong + [f"{count} people {result}" for result, count in met.items() if count > 0 and not fault.control]
 
 

@@ -28,7 +28,7 @@ LOADS = (10, 25, 50, 75, 90, 100, 125, 150, 200, 300)
 LAG_MS_MAX = 50.0  # past it a row shows the load generator, not the service
 LEAST_MS = 0.5  # of the picture's scale
 COLUMNS = (
-    *("load %", "offered/s", "goodput/s", "of peak", "front us", *SHARES, "503/s", "503 p50", "503 p99"),
+    *("load %", "offered/s", "goodput/s", "of peak", *SHARES, "503/s", "503 p50", "503 p99"),
     *("others", "late p99"),
 )
 LATE = f"! the load generator was more than {LAG_MS_MAX:g} ms late: read such a line as a lower bound"
@@ -42,7 +42,7 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
         async with open_scene(cores, slowness) as scene:
             environment = await describe(scene.ground)
             peak = await scene.peak(options.seconds)
-            title = f"{slowness.title}; saturation {peak:,.0f}/s, {scene.peak_front_us:,.0f} us of the front for each"
+            title = f"{slowness.title}; saturation {peak:,.0f}/s"
             console.print(title)
             for percent in options.loads:
                 console.print(f"{percent} % of it for {options.seconds:g} s")
@@ -78,7 +78,6 @@ def _row(percent: int, found: Outcomes, peak: float) -> tuple[str, ...]:
         f"{found.offered_per_s:,.0f}",
         f"{found.goodput:,.0f}",
         f"{found.goodput / peak:.2f}",
-        f"{found.front_us:,.0f}",
         *(_ms(held.get(name)) for name in SHARES),
         f"{found.counts[OVERLOADED] / found.seconds:,.0f}",
         _ms(refused.get("p50")),

@@ -42,7 +42,6 @@ class Outcomes:
     in_time: Counter[str] = field(default_factory=Counter)  # of them, answered before the timetable ended
     hasty: int = 0  # 429 and 503 that do not say when to come again
     connections: int = 0  # opened in all
-    front_cpu_s: float = 0.0  # processor time that the front used for all of it
     latencies: dict[str, HdrHistogram] = field(default_factory=dict)
     lag: HdrHistogram = field(default_factory=_histogram)  # how late the load generator itself was
 
@@ -66,11 +65,6 @@ class Outcomes:
     def goodput(self) -> float:
         """Places given a second, until the timetable's end."""
         return self.in_time[HELD] / self.seconds
-
-    @property
-    def front_us(self) -> float:
-        """The front's processor time for each place given, refusals and all, in microseconds."""
-        return self.front_cpu_s / self.counts[HELD] * 1e6 if self.counts[HELD] else float("inf")
 
     @property
     def lag_p99_ms(self) -> float:

@@ -33,7 +33,6 @@ class Overload:
     """What was seen."""
 
     peak: float  # places a second
-    peak_front_us: float  # of the front's processor time for each
     before_mib: float
     outcomes: Outcomes
     staff: Others  # and monitoring
@@ -62,7 +61,6 @@ async def overload(scene: Scene, *, seconds: float, peak_s: float, seed: int = 0
         outcomes = await scene.offer(peak * FACTOR, seconds, seed)
     return Overload(
         peak=peak,
-        peak_front_us=scene.peak_front_us,
         before_mib=before_mib,
         outcomes=outcomes,
         staff=others,
@@ -109,10 +107,6 @@ def judge(seen: Overload) -> list[Verdict]:
             f"all answered, status <= {STATUS_P99_MS:g}",
             not seen.holders.failed and holders_ms.get("status", float("inf")) <= STATUS_P99_MS,
             wrong=seen.holders.failed,
-        ),
-        Verdict(
-            "the front's processor time for a place, us",
-            f"{seen.peak_front_us:,.0f} at the peak, {outcomes.front_us:,.0f} here",
         ),
         Verdict("held claims, ms", _times(outcomes.latency_ms(HELD))),
         Verdict("load generator late, p99 ms", f"{outcomes.lag_p99_ms:.1f}"),

@@ -25,7 +25,7 @@ from loadtest.bench.variants import Ours
 from loadtest.checker.check import Finding, check
 from loadtest.openloop.client import OpenLoop, poisson
 from loadtest.openloop.outcomes import Outcomes
-from loadtest.stage.cores import Cores, family, pinned, ran_s
+from loadtest.stage.cores import Cores, family, pinned
 from loadtest.stage.nginx import CONFIGURATION, nginx
 from reservasi.bootstrap.commands import open_operations
 from reservasi.cli.staff import add_staff
@@ -84,7 +84,6 @@ class Scene:
         self.port = port  # where everybody comes: nginx's, or the front's
         self.url = f"http://127.0.0.1:{port}"
         self.admin_url = ours.front.admin_url
-        self.peak_front_us = 0.0  # of processor time for a place, in the best round of `peak`
         self._next = 0  # person
 
     def people(self, count: int) -> range:
@@ -97,14 +96,7 @@ class Scene:
 
     async def offer(self, rate_per_s: float, seconds: float, seed: int = 0) -> Outcomes:
         arrivals = poisson(rate_per_s, seconds, seed)
-        load = OpenLoop(self.port, self.requests(len(arrivals)), arrivals, seconds)
-        before_s = self._front_cpu_s()
-        outcomes = await load.run()
-        outcomes.front_cpu_s = self._front_cpu_s() - before_s
-        return outcomes
-
-    def _front_cpu_s(self) -> float:
-        return ran_s(self.ours.pids["front"])
+        return await OpenLoop(self.port, self.requests(len(arrivals)), arrivals, seconds).run()
 
     async def peak(self, seconds: float, rounds: int = PEAK_ROUNDS) -> float:
         """The most claims a second that succeed when all who asked ask again at once: the best of some rounds."""
@@ -113,12 +105,8 @@ class Scene:
         best = 0.0
         for _ in range(rounds):
             count = max(PROBE_CLAIMS, int(max(best, probe.claims_per_s) * seconds))
-            built = self.requests(count)
-            before_s = self._front_cpu_s()
-            load = await run_load(self.port, built, connections=connections, timeout_s=TIMEOUT_S)
-            if load.claims_per_s > best:
-                best = load.claims_per_s
-                self.peak_front_us = (self._front_cpu_s() - before_s) / load.claimed * 1e6
+            load = await run_load(self.port, self.requests(count), connections=connections, timeout_s=TIMEOUT_S)
+            best = max(best, load.claims_per_s)
             await self.ours.settle()
         return best
 

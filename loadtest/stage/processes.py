@@ -92,8 +92,7 @@ class Process:
     async def stop(self) -> None:
         self.tell_to_stop()
         with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self._process.wait()
+            await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
         await self.kill()
 
     def _ask(self, path: str) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
