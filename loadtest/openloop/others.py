@@ -1,9 +1,8 @@
 """People who must be answered while a crowd is refused: holders of places, staff, and who reads the admin port."""
 
 import asyncio
-import contextlib
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -53,24 +52,28 @@ class Others:
 
 
 @asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Carry it out until the block ends."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        yield
+        task.cancel()
+
+
+@asynccontextmanager
 async def staff(scene: Scene) -> AsyncIterator[Others]:
     """Staff and monitoring ask again and again until the block ends; the front's memory is read meanwhile."""
-    stop = asyncio.Event()
     async with open_client() as client:
         seen = Others(client)
-        asking = asyncio.create_task(_ask_as_staff(scene, seen, stop))
-        try:
+        async with _meanwhile(_ask_as_staff(scene, seen)):
             yield seen
-        finally:
-            stop.set()
-            await asking
 
 
-async def _ask_as_staff(scene: Scene, seen: Others, stop: asyncio.Event) -> None:
+async def _ask_as_staff(scene: Scene, seen: Others) -> None:
     key, quotas = {"X-API-Key": scene.staff_key}, "/v1/staff/quotas"
     change = {**key, "Content-Type": "application/json"}
     path, capacity = f"{quotas}/{scene.ground.read_quotas[0]}", 1
-    while not stop.is_set():
+    while True:
         await seen.ask(scene.admin_url, Call(name="livez", method="GET", path="/livez"))
         await seen.ask(scene.admin_url, Call(name="metrics", method="GET", path="/metrics"))
         listed = f"{quotas}?program={PROGRAM}&office={scene.ground.read_office}"
@@ -79,8 +82,7 @@ async def _ask_as_staff(scene: Scene, seen: Others, stop: asyncio.Event) -> None
         await seen.ask(scene.url, Call(name="staff change", method="PUT", path=path, headers=change, body=body))
         capacity = 3 - capacity
         seen.front_mib.append(scene.front_mib())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), PAUSE_S)
+        await asyncio.sleep(PAUSE_S)
 
 
 @asynccontextmanager
@@ -99,12 +101,8 @@ async def holders(scene: Scene, count: int = HOLDERS) -> AsyncIterator[Others]:
 
         quotas, people = scene.ground.quotas, scene.people(count)
         places = await asyncio.gather(*(claim(number, quotas[number % len(quotas)]) for number in people))
-        coming = asyncio.create_task(_come(scene.url, seen, places))
-        try:
+        async with _meanwhile(_come(scene.url, seen, places)):
             yield seen
-        finally:
-            coming.cancel()
-            await asyncio.gather(coming, return_exceptions=True)
 
 
 async def _come(url: str, seen: Others, places: list[dict[str, Any]]) -> None:
