@@ -25,6 +25,7 @@ from reservasi.model import (
     SetQuota,
     Sweep,
 )
+from reservasi.reservations import Reservations
 
 HOLD_MS = 250  # where holds expire
 RETURN_MS = 200  # where places come back late
@@ -48,13 +49,13 @@ class Trial:
         self,
         program: str,
         seed: int,
-        callers: Callers,
+        reservations: Reservations,
         group: GroupCommit,
         clock: Callable[[], Awaitable[int]],
     ) -> None:
         self.program = program
+        self.callers = Callers(reservations, seed)
         self._chance = random.Random(seed)
-        self._callers = callers
         self._group = group
         self._clock = clock
 
@@ -104,17 +105,17 @@ class Trial:
             await self.claim(number, "fixed", key=f"{number}-busy")  # the same key for another quota
             await self.claim(number, "fixed", key=f"{number}-second")
         await self.claim(91, "fixed", companions=inside[-1:])
-        await self._callers.confirm(inside[0], ids)
-        await self._callers.confirm(inside[0], ids)
+        await self.callers.confirm(inside[0], ids)
+        await self.callers.confirm(inside[0], ids)
         await self.claim(inside[0], "busy")
-        await self._callers.confirm(inside[1], ids)
+        await self.callers.confirm(inside[1], ids)
         await self._ask(SetQuota(quota=self.quota("busy"), capacity=1))
         for closes_at_ms, actor in ((FAR_AHEAD_MS, IMPORT_ACTOR), (FAR_AHEAD_MS + 1, "staff:trial")):
             await self._ask(SetQuota(quota=self.quota("fixed"), closes_at_ms=closes_at_ms, actor=actor))
-        await self._callers.cancel(inside[1], ids)
+        await self.callers.cancel(inside[1], ids)
         await self.claim(inside[1], "busy")  # still the first answer, whatever became of it
         await self.claim(inside[1], "fixed", key=f"{inside[1]}-again")
-        await self._callers.cancel(inside[2], ids)
+        await self.callers.cancel(inside[2], ids)
         for number in (*outside, 92):
             await self.claim(number, "busy", key=f"{number}-later")
         await self.claim(93, "busy")
@@ -123,23 +124,23 @@ class Trial:
         for number, window in ((20, "ahead"), (21, "closed")):
             await self.claim(number, window)
         id_ = await self.claim(22, "fixed")
-        await self._callers.confirm(22, {22: id_})
-        await self._callers.cancel(22, {22: id_})
+        await self.callers.confirm(22, {22: id_})
+        await self.callers.cancel(22, {22: id_})
 
     async def _retired(self) -> None:
         """A window that is over goes once nobody holds a place in it; those who were there may book again."""
         ids = {number: await self.claim(number, "over") for number in (30, 31, 32)}
         ids[33] = await self.claim(33, "next")
         for number in (30, 31, 33):
-            await self._callers.confirm(number, ids)
+            await self.callers.confirm(number, ids)
         await self._retire("next", ids[33])
         await self._retire("over", ids[33], ids[30])
         await self._retire("over", ids[30], ids[31])
-        await self._callers.cancel(32, ids)
+        await self.callers.cancel(32, ids)
         await self._retire("over", ids[31])
         await self._retire("over")
         await self.claim(30, "over")  # the first answer
-        await self._callers.confirm(30, ids)
+        await self.callers.confirm(30, ids)
         await self.claim(31, "busy", key="31-again")
         await self.claim(34, "over")
 
@@ -147,12 +148,12 @@ class Trial:
         """Holds that are confirmed in time, and holds that are not."""
         for number in range(40, 40 + CONFIRMS_MAX):
             id_ = await self.claim(number, "short")
-            if await self._callers.confirm(number, {number: id_}) in (200, 202):
+            if await self.callers.confirm(number, {number: id_}) in (200, 202):
                 break
         ids = {number: await self.claim(number, "short") for number in (60, 61, 62)}
         await self._after(HOLD_MS)
-        await self._callers.confirm(60, ids)
-        await self._callers.cancel(61, ids)
+        await self.callers.confirm(60, ids)
+        await self.callers.cancel(61, ids)
         await self._sweep()
         await self.claim(62, "short")  # the first answer
         await self.claim(62, "short", key="62-second")
@@ -162,7 +163,7 @@ class Trial:
     async def _late(self) -> None:
         """Places that come back after a while, and only once."""
         ids = {number: await self.claim(number, "late") for number in (70, 71)}
-        await self._callers.cancel(70, ids)
+        await self.callers.cancel(70, ids)
         await self.claim(72, "late")
         await self._after(RETURN_MS + 50)
         await asyncio.gather(self._sweep(), self._sweep())
@@ -174,17 +175,17 @@ class Trial:
         """Holds end with the closing of their quota, wherever staff move it."""
         quota = self.quota("closing")
         ids = {number: await self.claim(number, "closing") for number in (80, 81, 82)}
-        await self._callers.confirm(80, ids)
+        await self.callers.confirm(80, ids)
         await self._ask(SetQuota(quota=quota, closes_at_ms=LONG_AGO_MS))
-        await self._callers.confirm(81, ids)
+        await self.callers.confirm(81, ids)
         await self._ask(SetQuota(quota=quota, closes_at_ms=FAR_AHEAD_MS))
-        await self._callers.cancel(82, ids)
+        await self.callers.cancel(82, ids)
         await self._ask(SetQuota(quota=quota, closed=True))
         ids[83] = await self.claim(83, "closing")
         await self._ask(SetQuota(quota=quota, closed=False))
         ids[84] = await self.claim(84, "closing")
         await self._ask(SetQuota(quota=quota, closed=True))
-        await self._callers.confirm(84, ids)  # who holds a place when staff close the quota may pay
+        await self.callers.confirm(84, ids)  # who holds a place when staff close the quota may pay
 
     async def _waiting_room(self) -> None:
         """People join before and after the opening, and the mark goes as far as they are."""
@@ -242,7 +243,7 @@ class Trial:
     async def _something(self, number: int, ids: dict[int, str]) -> None:
         act = self._chance.choice(("claim", "claim", "pair", "repeat", "confirm", "confirm", "cancel"))
         if act in ("confirm", "cancel"):
-            await (self._callers.confirm if act == "confirm" else self._callers.cancel)(number, ids)
+            await (self.callers.confirm if act == "confirm" else self.callers.cancel)(number, ids)
             return
         window = self._chance.choice(WINDOWS[:3])
         key = f"{number}-{window}" if act == "repeat" else f"{number}-{self._chance.getrandbits(32)}"
@@ -252,7 +253,7 @@ class Trial:
             ids[number] = id_
 
     async def claim(self, number: int, window: str, *, key: str = "", companions: Sequence[int] = ()) -> str:
-        return await self._callers.claim(number, self.quota(window), key or f"{number}-{window}", companions)
+        return await self.callers.claim(number, self.quota(window), key or f"{number}-{window}", companions)
 
     # -- what the service itself asks ----------------------------------------------------------------------------
 

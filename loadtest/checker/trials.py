@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from loadtest.checker.callers import Callers
 from loadtest.checker.check import check
 from loadtest.checker.rules import Violation
 from loadtest.checker.trial import Trial
@@ -60,19 +59,19 @@ class Stores:
     ) -> tuple[Violation, ...]:
         """Play one trial, and what the checker finds. Its program must be new."""
         settings = self._operations.settings
-        async with self._room, self._playing(library, program, seed) as (trial, callers):
+        async with self._room, self._playing(library, program, seed) as trial:
             await trial.play()
             (finding,) = await check(
                 settings.redis_url,
                 settings.postgres_dsn,
-                callers.history,
+                trial.callers.history,
                 [program],
                 recorded_timeout_s=recorded_timeout_s,
             )
             return finding.violations
 
     @asynccontextmanager
-    async def _playing(self, library: Library, program: str, seed: int) -> AsyncIterator[tuple[Trial, Callers]]:
+    async def _playing(self, library: Library, program: str, seed: int) -> AsyncIterator[Trial]:
         """A trial that may begin: its ledger is owned and its journal recorded until the block ends."""
         operations = self._operations
         with patch.object(ledgers, "read_library", lambda: library):
@@ -93,8 +92,7 @@ class Stores:
             reservations = Reservations(operations.sealing, view, recorded, confirm_wait_ms=CONFIRM_WAIT_MS)
             reservations.serve(program, group)
             await stack.enter_async_context(self._recording(program, journal))
-            callers = Callers(reservations, seed)
-            yield Trial(program, seed, callers, group, self._now_ms), callers
+            yield Trial(program, seed, reservations, group, self._now_ms)
 
     @asynccontextmanager
     async def _recording(self, program: str, journal: Journal) -> AsyncIterator[None]:

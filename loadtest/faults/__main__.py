@@ -23,9 +23,9 @@ from loadtest.faults.fault import Fault
 from loadtest.faults.running import Run, run_fault
 from loadtest.stage.environment import describe
 from loadtest.stage.shims import can_build
-from loadtest.stage.tables import Table, write_run
+from loadtest.stage.tables import Table
+from loadtest.stage.verdicts import conclude
 
-COMMAND = ("python", "-m", "loadtest.faults")
 TITLE = "What each fault lost"
 RUNS = 3
 NO_COMPILER = "could not be produced: there is no compiler"
@@ -47,15 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment = describe(Path(tempfile.gettempdir()))
     runs = asyncio.run(_run_all(chosen, options))
     by_fault = [(fault, [run for run in runs if run.fault == fault.name]) for fault in chosen]
-    result = table(by_fault)
-    print(f"\n{result.markdown()}")
-    if options.json:
-        command = (*COMMAND, *(sys.argv[1:] if arguments is None else arguments))
-        write_run(options.json, command, environment, [result], runs=msgspec.to_builtins(runs))
     wrong = [f"{fault.name}: {line}" for fault, its_runs in by_fault for line in wrong_of(fault, its_runs)]
-    for line in wrong:
-        print(f"FAILED: {line}")
-    return 1 if wrong else 0
+    return conclude(table(by_fault), wrong, options.json, environment, runs=msgspec.to_builtins(runs))
 
 
 def _at_least_one(text: str) -> int:

@@ -18,8 +18,8 @@ from loadtest.ha.runs import Outcomes, run
 from loadtest.ha.servers import OpenNetwork
 from loadtest.stage.environment import describe
 from loadtest.stage.stores import own_stores
-from loadtest.stage.tables import Table, write_run
-from loadtest.stage.verdicts import command
+from loadtest.stage.tables import Table
+from loadtest.stage.verdicts import conclude
 from reservasi import logs
 
 GATES, NAMESPACES = "gates", "namespaces"
@@ -36,8 +36,10 @@ NOTES = (
 )
 
 
-async def measure(faults: list[Fault], options: argparse.Namespace) -> bool:
-    rows, wrong, environment = [], [], describe(Path(tempfile.gettempdir()))
+async def measure(faults: list[Fault], options: argparse.Namespace) -> int:
+    rows: list[tuple[str, ...]] = []
+    wrong: list[str] = []
+    environment = describe(Path(tempfile.gettempdir()))
     modes = [mode for mode in MODES if options.mode in (None, mode.name)]
     async with own_stores() as (_, postgres):
         for fault, mode, _ in product(faults, modes, range(options.runs)):
@@ -46,12 +48,7 @@ async def measure(faults: list[Fault], options: argparse.Namespace) -> bool:
             print("; ".join(f"{name}: {cell}" for name, cell in zip(COLUMNS, rows[-1], strict=True)), flush=True)
             wrong += [f"{fault.name}, {mode.name}: {each}" for each in _wrong(fault, mode, seen)]
     table = Table(title="Failovers", columns=COLUMNS, rows=tuple(rows), notes=NOTES)
-    print(table.markdown())
-    if options.json:
-        write_run(options.json, command(), environment, [table])
-    for line in wrong:
-        print(f"FAILED: {line}")
-    return not wrong
+    return conclude(table, wrong, options.json, environment)
 
 
 def _row(fault: Fault, mode: Mode, seen: Outcomes) -> tuple[str, ...]:
@@ -85,7 +82,7 @@ def main() -> int:
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was made is removed
     logs.configure("error", "console")
-    return int(not asyncio.run(measure(faults, options)))
+    return asyncio.run(measure(faults, options))
 
 
 if __name__ == "__main__":

@@ -42,5 +42,15 @@ def report(
     return all(each.met for each in verdicts)
 
 
+def conclude(table: Table, wrong: Sequence[str], json: Path | None, environment: dict[str, Any], **facts: Any) -> int:
+    """Print a table and everything that failed, and write them as JSON where that was asked for; the exit code."""
+    print(f"\n{table.markdown()}")
+    if json is not None:
+        write_run(json, command(), environment, [table], **facts)
+    for line in wrong:
+        print(f"FAILED: {line}")
+    return 1 if wrong else 0
+
+
 def command() -> Sequence[str]:
     return ("python", *sys.orig_argv[1:])
