@@ -118,7 +118,7 @@ def _members(exchange: Exchange, members: tuple[str, ...]) -> list[Any]:
 def _second_places(
     claims: dict[tuple[int, str], list[Exchange]], managed: dict[str, list[Exchange]], ledger: LedgerEvidence
 ) -> Iterator[Violation]:
-    """People who were given two places, and neither cancelled one nor let its hold expire, nor was its date over."""
+    """People who were given two places although none was cancelled, expired or over."""
     over = (State.EXPIRED, State.RETIRED)
     ended = {id_ for id_, record in ledger.reservations.items() if record.state in over}
     ids: dict[int, set[str]] = defaultdict(set)
@@ -264,7 +264,7 @@ def _is_of(exchange: Exchange, event: AnyEvent) -> bool:
 
 
 def _too_late(history: Sequence[Exchange], journal: Sequence[JournalEntry]) -> Iterator[Violation]:
-    """Cancellations by applicants after the last moment for them; staff, who may, are in no history."""
+    """Cancellations by applicants after their last moment; staff may cancel later, and are in no history."""
     theirs = {e.reservation_id for e in history if e.call == "cancel" and e.outcome in GOOD["cancel"]}
     terms: dict[str, QuotaTerms] = {}
     for entry in journal if theirs else ():

@@ -48,7 +48,7 @@ class Model:
         return f"held {held}, confirmed {confirmed}, returning {returning} of {capacity}"
 
     def second_life(self, event: AnyEvent) -> str | None:
-        """Whom a hold gives a second live reservation, if anybody."""
+        """The people to whom a hold gives a second live reservation, if any."""
         twice = [person for person in event.persons if person in self.persons] if isinstance(event, Held) else []
         return f"held for {twice}, who have a live reservation" if twice else None
 

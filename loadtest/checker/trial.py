@@ -185,14 +185,14 @@ class Trial:
         await self._ask(SetQuota(quota=quota, closed=False))
         ids[84] = await self.claim(84, "closing")
         await self._ask(SetQuota(quota=quota, closed=True))
-        await self.callers.confirm(84, ids)  # who holds a place when staff close the quota may pay
+        await self.callers.confirm(84, ids)  # a hold may still be paid after staff closed the quota
 
     async def _waiting_room(self) -> None:
         """People join before and after the opening, and the mark goes as far as they are."""
         opens_at_ms = await self._clock() + OPENS_IN_MS
         terms = _opening_terms(opens_at_ms)
         await self._ask(SetOpening(opening=OPENING, terms=terms))
-        for name, offices in (("second", ("kanim",)), ("third", ())):  # who would cover the same quotas is refused
+        for name, offices in (("second", ("kanim",)), ("third", ())):  # an opening over the same quotas is refused
             await self._ask(SetOpening(opening=name, terms=msgspec.structs.replace(terms, offices=offices)))
         await self._join(range(5))
         await self._admit()

@@ -22,8 +22,8 @@ from reservasi.errors import ReservasiError
 ROOT = Path(__file__).parents[2]
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
 SPIKE = ROOT / "loadtest" / "spike.py"  # the same people; it alone says how many come at each moment
-PATIENCE_S = 240  # for the last ones who arrived; then the run counts as failed
-SPAWN_RATE = 10_000  # Locust's users wait for their people; it is those who arrive at a rate
+PATIENCE_S = 240  # after the last arrival; then the run counts as failed
+SPAWN_RATE = 10_000  # Locust's users start at once; people arrive at a rate of their own
 EXIT_SURPRISED = 3  # as the locustfile says, which must not be imported here
 SHARED_OPTIONS = ("people", "seed", "arrivals_per_s", "cancel_share", "abandon_share")  # with the locustfile
 
@@ -108,7 +108,7 @@ def _wrong(options: argparse.Namespace, history: Sequence[Exchange], finding: Fi
     if strange := {exchange.outcome for exchange in history if exchange.call == "claim"} - {201, 409}:
         wrong.append(f"claims were answered {sorted(strange)}")
     people = len({exchange.person for exchange in history if exchange.outcome in (201, 409)})
-    if people != options.people and not options.spike:  # who has not come when a spike ends does not come
+    if people != options.people and not options.spike:  # a spike may end before everybody has come
         wrong.append(f"{options.people - people} of {options.people} people got no definite answer")
     taken = finding.held + finding.confirmed
     if taken != finding.capacity and options.people > finding.capacity:

@@ -82,7 +82,7 @@ async def send(client: aiohttp.ClientSession, url: str, number: int, call: Call)
 
 
 async def take_what_is_left(service: Service, crowd: Crowd) -> Crowd:
-    """Other people, who take and confirm whatever the last ones of a crowd gave back when nobody came any more."""
+    """More people, who take and confirm the places that the last people of a crowd gave back."""
     plan = msgspec.structs.replace(
         crowd.plan,
         people=LATECOMERS,

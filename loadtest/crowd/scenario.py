@@ -20,7 +20,7 @@ from loadtest.stage.people import Person, companion, person
 TRIES_MAX = 40  # of one request; with kills in between, several are normal
 PAUSE_MIN_S = 0.1
 PAUSE_MAX_S = 3.0
-GREEDY = "greedy-"  # with which the key begins of a second claim by people who have a place
+GREEDY = "greedy-"  # begins the key of a second claim by people who have a place
 ELSEWHERE_MAX = 2  # further quotas that a person tries after a sold-out one
 CONFIRMING_MAX = 60  # times a person asks again while a confirmation or a cancellation is being recorded
 
@@ -131,8 +131,8 @@ def _visit(number: int, plan: Plan, seen: list[str], chance: random.Random) -> V
         return Result.WITHOUT
     if chance.random() < plan.replay_share:
         again = yield from _definite(claim, chance)
-        # Whether the answer also says "replayed" is left to tests without faults: when the ledger's own reply was lost,
-        # the service cannot tell the person's repeat from its own.
+        # Tests without faults check that the answer also says "replayed": when the ledger's own reply was lost, the
+        # service cannot distinguish the person's repeat from its own.
         _expect(again.outcome == 201 and again.body == held)
     if chance.random() < plan.greedy_share:
         refused = yield from _definite(claim_call(group, chance.choice(seen), f"{GREEDY}{number}"), chance)

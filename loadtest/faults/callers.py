@@ -1,4 +1,4 @@
-"""Callers whose answers are lost, and callers who are not as most are; and people of a fault's own who claim."""
+"""Faults of callers: answers that are lost, half-closed and slow connections; and claims of a fault's own."""
 
 import asyncio
 import contextlib
@@ -70,7 +70,7 @@ async def _lose_before_front(scene: Scene) -> str:
 
 
 async def _stubborn(scene: Scene, number: int, quota: str) -> int:
-    """Claim, confirm and maybe cancel behind a proxy of one's own; how many answers were lost."""
+    """Claim, confirm and maybe cancel through a proxy; the number of answers that it lost."""
     address = urlsplit(scene.service.url)
     async with (
         open_proxy(lambda: asyncio.open_connection(address.hostname, address.port), b"HTTP/1.1") as proxy,
@@ -127,7 +127,7 @@ async def _claim_and_close(scene: Scene, number: int, quota: str) -> int:
 
 
 async def _stand_in_the_way(scene: Scene) -> str:
-    """One sends a byte now and then, one reads nothing of a long answer, one nothing of a live stream that goes on."""
+    """Three clients: one sends slowly, one does not read a long answer, one does not read a live stream."""
     await scene.mid_sale()
     path = f"?program={scene.program}"
     async with (

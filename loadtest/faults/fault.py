@@ -88,7 +88,7 @@ class Scene:
     chance: random.Random
     shims: Shims
     lost_until_ms: float = 0.0  # answers until then came from a ledger that is gone
-    planted: str = ""  # with which the checker's word of what was planted begins, as it must
+    planted: str = ""  # the beginning of the violation that the checker must report of what was planted
     proxy: LosingProxy | None = None  # between fronts and ledger, when the fault asked for it
 
     # -- the sale --------------------------------------------------------------------------------------------------

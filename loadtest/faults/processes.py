@@ -21,8 +21,8 @@ IN_FLIGHT = 500
 FIRST_IN_FLIGHT = 6_000_000  # number of the first person
 HELD_BACK_S = 1.5  # less than a command's deadline
 DOWN_S = 10.0
-DOWN_LONG_S = 120.0  # in which everybody who waits has given up waiting, and asks again
-EVENTS_PER_PLACE_MAX = 3  # a place is held, confirmed and cancelled; whoever gets it then was not there before
+DOWN_LONG_S = 120.0  # longer than anybody waits before asking again
+EVENTS_PER_PLACE_MAX = 3  # a place is held, confirmed and cancelled
 
 
 async def _kill(part: Part, scene: Scene) -> str:

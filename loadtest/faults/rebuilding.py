@@ -18,7 +18,7 @@ from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.stage.service import RESTART_TIMEOUT_S, Part
 
 RESERVATIONS = 100_000
-FIRST = 8_000_000  # number of the first of those who have them
+FIRST = 8_000_000  # number of the first person with a reservation
 AT_ONCE = 256
 LEFT = 300  # places for those who come afterwards
 TIMEOUT_S = 600.0

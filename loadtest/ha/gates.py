@@ -109,11 +109,11 @@ class Gates:
             self._records.hear(lambda source: False)
 
     def hold_back(self, server: Server) -> None:
-        """What that one says from now on arrives nowhere."""
+        """Let nothing that it sends from now on arrive anywhere."""
         self._gates[server].hear(lambda source: False)
 
     async def forget(self, server: Server) -> None:
-        """What it said and was held back will never arrive."""
+        """Drop what it sent and was held back."""
         await self._gates[server].cut_and_wait()
 
     def join(self) -> None:

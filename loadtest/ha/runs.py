@@ -41,7 +41,7 @@ class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
     refused: int  # answers 503
     lost: int  # promised, and not there
     oversold: int
-    outage_s: float  # from the strike, the longest time between two places promised to those who moved on
+    outage_s: float  # from the strike, the longest time between two places promised by the fronts on the far side
     others: tuple[str, ...]  # what else was found: wrong where nothing may be lost
 
 
@@ -101,7 +101,7 @@ async def _judged(scene: Scene, begun_ms: float, dsn: str) -> Outcomes:
 
 
 def _is_oversold(violation: Violation, lost: set[str]) -> bool:
-    """Whether something was sold twice; who takes another place for one that was lost has one."""
+    """Whether something was sold twice; a person who takes another place instead of a lost one has only one."""
     return violation.rule in OVERSOLD and not any(id_ in violation.detail for id_ in lost)
 
 

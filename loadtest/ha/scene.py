@@ -1,7 +1,7 @@
 """Stores, worker and two fronts, and the people who come to them.
 
-One front is on the far side of the network, the other one on the near side, with the first primary; who stays with that
-one comes by a side door, which leads to the other front when the fault is over.
+One front is on the far side of the network, the other one on the near side, with the first primary. People who stay
+with the near front come through a side door, which leads to the other front once the fault is over.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from reservasi.settings import Settings
 QUOTAS, PLACES = 10, 20
 PEOPLE, AT_ONCE = 240, 24
 STAYING, STAYING_AT_ONCE = 60, 12
-LEAVING_SHARE = 0.6  # of those who stay: who leaves with a hold makes room for somebody else's claim
+LEAVING_SHARE = 0.6  # of the people who stay; one who leaves with a hold makes room for the next claim
 STAYING_FIRST = 10_000  # numbers of those who stay with the old primary
 WARM_UP = 60  # reservations before the fault
 WARM_UP_TIMEOUT_S = 90.0
@@ -48,7 +48,7 @@ class Scene:
 
     servers: Servers
     front: Process  # the one on the far side
-    side_door: Gate  # by which those come who stay with the old primary
+    side_door: Gate  # for the people who stay with the old primary
     crowd: Crowd
     staying: Crowd
     visits: list[asyncio.Task[None]] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Scene:
         self.visits.append(asyncio.create_task(self.crowd.run()))
 
     def some_stay(self) -> None:
-        """Some people have no other front than the near one, from now on."""
+        """From now on, some people come to the near front only."""
         self.parted_ms = now_ms()
         self.visits.append(asyncio.create_task(self.staying.run()))
 

@@ -64,7 +64,7 @@ class Servers:
         return self.url if self.network.sentinels_near else self.direct_url
 
     def part(self, *staying: Server) -> None:
-        """Cut the first primary, and who stays with it, off from everybody else."""
+        """Cut the first primary, and the servers that stay with it, off from all others."""
         self.network.part([self.first, *staying, *self.sentinels[: self.network.sentinels_near]])
 
     async def start(self, server: Server, *arguments: str) -> None:

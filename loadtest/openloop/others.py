@@ -1,4 +1,4 @@
-"""People who must be answered while a crowd is refused: holders of places, staff, and who reads the admin port."""
+"""Requests that must be answered while a crowd is refused: those of place holders, of staff and of monitoring."""
 
 import asyncio
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ from loadtest.stage.people import person
 
 PAUSE_S = 0.1  # of staff, between two rounds
 HOLDERS = 200
-HOLDERS_PER_S = 20.0  # who begin to confirm
+HOLDERS_PER_S = 20.0  # that begin to confirm
 AT_ONCE = 16  # claims in flight beforehand
 GOOD = frozenset({200, 202})  # 202: it is not in the records yet
 

@@ -40,7 +40,7 @@ class Outcomes:
     offered: int = 0  # requests in it
     counts: Counter[str] = field(default_factory=Counter)
     in_time: Counter[str] = field(default_factory=Counter)  # of them, answered before the timetable ended
-    hasty: int = 0  # 429 and 503 that do not say when to come again
+    hasty: int = 0  # 429 and 503 without Retry-After
     connections: int = 0  # opened in all
     latencies: dict[str, HdrHistogram] = field(default_factory=dict)
     lag: HdrHistogram = field(default_factory=_histogram)  # how late the load generator itself was

@@ -87,7 +87,7 @@ class Scene:
         self._next = 0  # person
 
     def people(self, count: int) -> range:
-        """Numbers of so many people who have not come yet."""
+        """The numbers of the next people."""
         first, self._next = self._next, self._next + count
         return range(first, self._next)
 
@@ -99,7 +99,7 @@ class Scene:
         return await OpenLoop(self.port, self.requests(len(arrivals)), arrivals, seconds).run()
 
     async def peak(self, seconds: float, rounds: int = PEAK_ROUNDS) -> float:
-        """The most claims a second that succeed when all who asked ask again at once: the best of some rounds."""
+        """The most claims a second in a closed loop: the best of some rounds."""
         connections = self.slowness.connections
         probe = await run_load(self.port, self.requests(PROBE_CLAIMS), connections=connections, timeout_s=TIMEOUT_S)
         best = 0.0

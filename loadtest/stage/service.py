@@ -228,7 +228,7 @@ def wait_for(look: Callable[[], Found | None], timeout_s: float, otherwise: str)
 
 
 def _await_ready(service: Service, process: subprocess.Popen[bytes], *, fronts_of_its_own: bool = False) -> None:
-    """Wait until the service is ready; of a killed one a front may still say so."""
+    """Wait until the service is ready; a front of a killed service may still answer that it is."""
 
     def is_ready() -> bool:
         if process.poll() is not None:

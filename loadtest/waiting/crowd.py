@@ -48,7 +48,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     careless_share: float = 0.002  # claim without a ticket
     connections: int = 64
     pollers: int = 4
-    patience_s: float = 240.0  # after the opening; who has no answer then counts as failed
+    patience_s: float = 240.0  # after the opening; the run has failed where an answer is missing then
     seed: int = 0
 
     def some(self, share: float) -> int:
@@ -251,10 +251,10 @@ class Crowd:
             visitor.outcome, visitor.answered_ms = outcome, at_ms
             self._left -= 1
 
-    # -- who does not behave ---------------------------------------------------------------------------------------
+    # -- wrong claims ----------------------------------------------------------------------------------------------
 
     async def _misbehave_all(self) -> None:
-        """Each claims for themselves, wrongly; their right claim comes at its time."""
+        """Some people claim wrongly now; their right claim comes later."""
         plan, half = self.plan, int(self.board.queue["joined"]) // 2
         holders = [visitor for visitor in self.visitors if visitor.ticket]
         far = [visitor for visitor in holders if visitor.number > max(half, self.board.mark)]

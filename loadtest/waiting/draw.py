@@ -12,7 +12,7 @@ def commitment_of(seed: str) -> str:
 
 
 def number_of(queue: dict[str, Any], ticket_id: str) -> int:
-    """The place of who joined before the opening, by the queue's public document."""
+    """The number of a person who joined before the opening, by the queue's public document."""
     message = ticket_id + "\n" + queue.get("beacon", "")
     digest = hmac.new(bytes.fromhex(queue["seed"]), message.encode(), hashlib.sha256).digest()
     return int.from_bytes(digest[:8], "big") * int(queue["joined"]) // 2**64

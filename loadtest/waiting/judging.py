@@ -148,7 +148,7 @@ def _since_admitted_ms(visitors: Sequence[Visitor]) -> list[float]:
 
 
 def _until_all_know(visitors: Sequence[Visitor]) -> str:
-    """How long after the last place was given the last one of those who had waited read that nothing is left."""
+    """The time from the last place given until the last waiting person reads that nothing is left."""
     last_ms = max((v.answered_ms for v in visitors if v.outcome == PLACED), default=0.0)
     known_ms = [v.answered_ms for v in visitors if v.outcome == SOLD_OUT and not v.late]
     return f"{max(known_ms) - last_ms:,.0f}" if known_ms and last_ms else "nobody was left"

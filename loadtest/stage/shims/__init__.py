@@ -28,7 +28,7 @@ def can_build() -> bool:
 
 @dataclass(frozen=True)
 class Shims:
-    """The compiled libraries of one run, and the files by which they are told what to do."""
+    """The compiled libraries of one run, and the files that control them."""
 
     directory: Path
     inserted: tuple[Shim, ...]
