@@ -314,6 +314,10 @@ class Availability:
         follower = self._followers.get(program_of(quota.id))
         return follower.view.alternatives.near(quota, places, limit, now_ms) if follower else Offer((), Tally())
 
+    def offered(self, offer: Offer) -> list[Quota]:
+        """The quotas of an offer as they are now."""
+        return [quota for quota in map(self.quota, offer.ids) if quota is not None]
+
     def alternatives_turn_ms(self, program: str) -> int:
         """The next moment at which `alternatives` may change because of the clock."""
         follower = self._followers.get(program)

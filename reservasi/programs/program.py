@@ -6,7 +6,6 @@ The same types are read from TOML files, stored as JSON (`msgspec.json`) and sho
 
 import datetime as dt
 from enum import StrEnum
-from functools import lru_cache
 from typing import Annotated, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -23,7 +22,6 @@ DAYS_AHEAD_MAX = 366
 WAITING_MIN_MAX = 7 * 1440  # minutes; longest join window and longest waiting room
 RATE_PER_MIN_MAX = 1_000_000
 OFFICES_MAX = 200  # in one program
-QUOTA_IDS_KEPT_MAX = 32_768  # quota ids whose program is cached, since every claim looks it up several times
 
 ID_PATTERN = "[a-z0-9-]{2,32}"
 Id = Annotated[str, Meta(pattern=rf"^{ID_PATTERN}\Z", description="2 to 32 of a-z, 0-9 and -")]
@@ -296,7 +294,6 @@ class Program(Rule, frozen=True, kw_only=True):
         return ".".join((self.id, office, service, day.strftime("%Y%m%d"), start.replace(":", ""), channel))
 
 
-@lru_cache(maxsize=QUOTA_IDS_KEPT_MAX)
 def program_of(quota_id: str) -> str:
-    """The program of a quota: the part before the first dot. Cached; do not call it with texts of unbounded length."""
+    """The program of a quota: the part before the first dot."""
     return quota_id.partition(".")[0]

@@ -64,15 +64,30 @@ class _Fragment(NamedTuple):
 
 
 class SoldOut:
-    """A sold-out answer, and how long it may be reused without checking its inputs."""
+    """A sold-out answer, what it was made of, and how long it may be reused without a look at that."""
 
-    __slots__ = ("answer", "made_of", "turn_ms", "until_s")
+    __slots__ = ("answer", "changes", "end", "quotas", "stamp", "turn_ms", "until_s")
 
-    def __init__(self, made_of: tuple[int, bytes, int], turn_ms: int, answer: Answer) -> None:
-        self.until_s = 0.0
-        self.turn_ms = turn_ms  # the ledger's time at which a quota opens or closes
-        self.made_of = made_of  # the changes of the alternatives, the next openings, and the stamp of the ticket rules
+    def __init__(
+        self, answer: Answer, *, quotas: list[Quota], changes: int, end: bytes, stamp: int, turn_ms: int
+    ) -> None:
         self.answer = answer
+        self.quotas = quotas
+        self.changes = changes  # of the offer's contents
+        self.end = end
+        self.stamp = stamp  # of the ticket rules
+        self.turn_ms = turn_ms  # the ledger's time at which a quota opens or closes
+        self.until_s = 0.0
+
+    def is_made_of(self, availability: Availability, offer: Offer, end: bytes, stamp: int) -> bool:
+        """Whether the answer would be the same again."""
+        if self.end != end or self.stamp != stamp:
+            return False
+        if self.changes != offer.contents.changes:
+            if self.quotas != availability.offered(offer):
+                return False
+            self.changes = offer.contents.changes  # others changed
+        return True
 
 
 class AnswerCache:

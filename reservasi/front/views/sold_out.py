@@ -37,21 +37,26 @@ def sold_out_answer(
     kept = cache.sold_out.get((language, offer))
     if kept is not None and now_s < kept.until_s and now_ms < kept.turn_ms:
         return kept.answer
-    end = _end(services, cache, program, now_s)
-    made_of = (offer.contents.changes, end, cache.ticket_rules.stamp)
-    if kept is None or now_ms >= kept.turn_ms or kept.made_of != made_of:
+    end, stamp = _end(services, cache, program, now_s), cache.ticket_rules.stamp
+    if kept is None or now_ms >= kept.turn_ms or not kept.is_made_of(availability, offer, end, stamp):
         if len(cache.sold_out) >= KEPT_MAX:
             cache.sold_out.clear()
-        alternatives = [each for each in map(availability.quota, offer.ids) if each is not None]
-        answer = _made(cache, language, alternatives, end, now_ms)
-        kept = cache.sold_out[language, offer] = SoldOut(made_of, availability.alternatives_turn_ms(program), answer)
+        quotas = availability.offered(offer)
+        kept = cache.sold_out[language, offer] = SoldOut(
+            _encoded(cache, language, quotas, end, now_ms),
+            quotas=quotas,
+            changes=offer.contents.changes,
+            end=end,
+            stamp=stamp,
+            turn_ms=availability.alternatives_turn_ms(program),
+        )
     kept.until_s = now_s + SUGGESTIONS_REST_S
     return kept.answer
 
 
-def _made(cache: AnswerCache, language: Language, alternatives: Iterable[Quota], end: bytes, now_ms: int) -> Answer:
+def _encoded(cache: AnswerCache, language: Language, quotas: Iterable[Quota], end: bytes, now_ms: int) -> Answer:
     text = _text(language)
-    body = text.begin + b",".join([cache.fragment(each, now_ms) for each in alternatives]) + end
+    body = text.begin + b",".join([cache.fragment(each, now_ms) for each in quotas]) + end
     return Answer(SOLD_OUT.status, text.headers, body, outcome=SOLD_OUT.name, head=b"%b%d" % (text.head, len(body)))
 
 
