@@ -66,15 +66,12 @@ class Proxy:
         """Whether a chunk from the server is."""
         return True
 
-    def _link(self, source: str) -> Link:
-        return Link(source)
-
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         peer = writer.get_extra_info("peername")
-        link = self._link(str(peer[0]) if peer else "")
+        link = Link(str(peer[0]) if peer else "")
         try:
             if await self.admit(link):
                 await self._connected(link, (reader, writer))

@@ -5,7 +5,6 @@ Each poller asks once a second, a little earlier or later each time, with the ET
 
 import asyncio
 import random
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +23,6 @@ class Board:
     def __init__(self, url: str, opening: str, opens_at_ms: int) -> None:
         self.path = f"/v1/openings/{opening}/queue"
         self.queue: dict[str, Any] = {}
-        self.read_at_ms = 0.0  # when the newest document came
         self.polls: Counter[str] = Counter()
         self.odd: list[str] = []
         self.commitment = ""  # in the first document
@@ -82,5 +80,5 @@ class Board:
     def _show(self, queue: dict[str, Any]) -> None:
         """Take the document for all, unless another poller has shown a later one."""
         if not ("seed" in self.queue and (queue["admitted_through"] < self.mark or "seed" not in queue)):
-            self.queue, self.read_at_ms = queue, time.time() * 1000
+            self.queue = queue
             self._changed.set()
