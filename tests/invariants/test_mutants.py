@@ -1,33 +1,38 @@
 """The checker finds every planted bug of the ledger's library, and none in the library itself."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import pytest
 
-from loadtest.checker.mutants import MUTANTS, Edit, EditFailed, Mutant, Verdict, judge_mutant, mutated, show
+from loadtest.checker.mutants import MUTANTS, Edit, EditFailed, Mutant, mutated
 from loadtest.checker.rules import Rule
-from loadtest.checker.trials import Stores
 from loadtest.stage.stores import own_stores
 from reservasi.ledger.lua.library import DIRECTORY, read_library
+from tests.trials.stores import Stores
+from tests.trials.verdicts import Verdict, judge_mutant, show
 
 pytestmark = pytest.mark.timeout(600)  # all are played together, in whichever test asks first
 UNCHANGED_SEEDS = (0, 1, 2)
 
 
-async def _judge_all() -> tuple[list[Verdict], list[Verdict]]:
+async def _judge_all(names: Collection[str]) -> tuple[list[Verdict], list[Verdict]]:
     async with own_stores() as (valkey, postgres), Stores.open(valkey.url, postgres.dsn) as stores:
         unchanged = (judge_mutant(stores, None, seed) for seed in UNCHANGED_SEEDS)
-        mutants = (judge_mutant(stores, mutant) for mutant in MUTANTS)
+        mutants = (judge_mutant(stores, mutant) for mutant in MUTANTS if mutant.name in names)
         found = await asyncio.gather(*unchanged, *mutants)
     return found[: len(UNCHANGED_SEEDS)], found[len(UNCHANGED_SEEDS) :]
 
 
 @pytest.fixture(scope="module")
-def verdicts() -> tuple[list[Verdict], list[Verdict]]:
-    """Of the unchanged library and of every mutant; with `-s` the table is shown."""
-    unchanged, mutants = asyncio.run(_judge_all())
+def verdicts(request: pytest.FixtureRequest) -> tuple[list[Verdict], list[Verdict]]:
+    """Of the unchanged library and of every mutant whose test was selected; with `-s` the table is shown."""
+    selected = (
+        item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module
+    )
+    names = {str(item.callspec.params.get("name")) for item in selected if hasattr(item, "callspec")}
+    unchanged, mutants = asyncio.run(_judge_all(names))
     show([*unchanged, *mutants])
     return unchanged, mutants
 

@@ -1,7 +1,7 @@
 """Trials of a ledger library: each plays in a program of its own, through the real parts, and the checker judges it.
 
-`Reservations` and `GroupCommit` send the commands, a recorder writes the records meanwhile. `loadtest.checker.mutants`
-gives libraries with bugs.
+`Reservations` and `GroupCommit` send the commands, a recorder writes the records. `loadtest.checker.mutants`
+provides the libraries with bugs.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from unittest.mock import patch
 
 from loadtest.checker.check import check
 from loadtest.checker.rules import Violation
-from loadtest.checker.trial import Trial
 from reservasi.availability import Availability
 from reservasi.bootstrap import ledgers
 from reservasi.bootstrap.commands import Operations, open_operations
@@ -24,6 +23,7 @@ from reservasi.reservations import Reservations
 from reservasi.settings import Settings
 from reservasi.worker.ledger_owner import Ownership, own_ledger
 from reservasi.worker.recorder import Recorder
+from tests.trials.trial import Trial
 
 TIMEOUT_MS = 10_000
 QUEUE_DELAY_MS = 1000

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 
-from loadtest.checker.callers import Callers
 from loadtest.stage.program import open_terms
 from reservasi.errors import ReservasiError
 from reservasi.ledger.group_commit import GroupCommit
@@ -26,6 +25,7 @@ from reservasi.model import (
     Sweep,
 )
 from reservasi.reservations import Reservations
+from tests.trials.callers import Callers
 
 HOLD_MS = 250  # where holds expire
 RETURN_MS = 200  # where places come back late
