@@ -1,7 +1,7 @@
 """Sides that are measured by turns: what the machine does meanwhile happens to all, so their ratios mean something."""
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -54,3 +54,12 @@ def by_turns(
     for number in range(not warm_up, rounds + 1):
         say(f"round {number} of {rounds}" if number else "warming up")
         yield bool(number), sides if number % 2 else sides[::-1]
+
+
+async def paired(base: Side, other: Side, measure: Callable[[Side], Awaitable[Measured]], rounds: int) -> list[Pair]:
+    """Both sides measured in each round, one right after the other."""
+    pairs = []
+    for counts, sides in by_turns((base, other), rounds):
+        figures = {side: await measure(side) for side in sides}
+        pairs += [Pair(figures[base], figures[other])] if counts else []
+    return pairs

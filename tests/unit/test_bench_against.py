@@ -51,7 +51,8 @@ def test_both_are_measured_by_turns_and_the_first_round_does_not_count(monkeypat
     said: list[str] = []
     found = Comparison("v1")
     compare(found, cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append)
-    assert asked == 3 * [f"{side}{name}" for name in ("queue", "claim") for side in "abba"]
+    order = ("claim", "queue", "queue", "claim", "claim", "queue")  # each round reverses it
+    assert asked == [f"{side}{name}" for name in order for side in "abba"]
     assert [(each.name, each.value) for each in found.figures] == [("queue", 0.5), ("claim", 0.5)]
     assert list(found.pairs.values()) == [2 * [pair(2.0, 4.0)]] * 2  # blocks of a round weigh the same
     assert said == ["warming up", "round 1 of 2", "round 2 of 2"]

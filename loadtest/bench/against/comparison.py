@@ -126,11 +126,10 @@ def compare(
     say: Say,
 ) -> None:
     """Every operation in every round, this tree and the other revision in blocks that alternate."""
-    for number in range(rounds + 1):
-        say(f"round {number} of {rounds}" if number else "warming up")
-        pairs = {operation.name: _pair(*stands, operation, scale) for operation in chosen}
-        for name, pair in pairs.items() if number else ():
-            found.pairs[name].append(pair)
+    for counts, ordered in by_turns(chosen, rounds, say):
+        pairs = {operation.name: _pair(*stands, operation, scale) for operation in ordered}
+        for operation in chosen if counts else ():
+            found.pairs[operation.name].append(pairs[operation.name])
 
 
 def _pair(here: Stand, there: Stand, operation: Operation, scale: float) -> Pair:

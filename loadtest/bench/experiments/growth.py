@@ -1,24 +1,45 @@
 """Whether claims and refusals cost the same however many reservations are live and however many quotas there are."""
 
+import asyncio
+import contextlib
+import datetime as dt
+import itertools
 import statistics
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from loadtest.bench.experiments import refusals
+from loadtest.bench.claims import requests
+from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import prepared
+from loadtest.bench.measuring import START_TIMEOUT_S, started
 from loadtest.bench.own_ledger import BATCH, OwnLedger, batches, own_ledger, servers_at, until_rewritten
-from loadtest.bench.turns import Measured, Pair, Say, WrongResult, by_turns, ratio
-from loadtest.stage.cores import Cores
-from reservasi.model import CAPACITY_MAX, Outcome
+from loadtest.bench.turns import Measured, Pair, Say, WrongResult, paired, ratio
+from loadtest.bench.variants import Ours
+from loadtest.stage.cores import Cores, ran_s
+from loadtest.stage.program import open_terms, program_file
+from reservasi.bootstrap.commands import Operations, open_operations, open_program
+from reservasi.cli.importing import import_program
+from reservasi.model import CAPACITY_MAX, Outcome, SetQuota
+from reservasi.programs.files import read_program
 
 NAME = "growth"
 TITLE = "Growth: what claims and refusals cost with many reservations and quotas, as a share of the smallest case"
 FLAT = 0.15
+VALKEY_US, RATE = "valkey_us", "claims_per_s"  # processor time of the server's main thread, a claim
 WIDTH = 10  # quotas that one batch names, the same number everywhere
 QUOTAS_OF_SIZES = 100  # how many quotas the reservations are spread over
 SPARE = 2  # times the places that are needed: not every quota is named equally often
-VALKEY_US, RATE = "valkey_us", "claims_per_s"  # processor time of the server's main thread, a claim
+FRONT = "front_s"  # processor time of the front, a refusal
+OPEN_MIN = 9  # quotas that stay open, and whose places change all the time
+OFFICES, STARTS = 100, 20  # over which a program's quotas are spread; the rest is dates
+CHANGES_PER_S = 50
+CONNECTIONS = 4
+QUOTAS_AT_ONCE = 500  # that are created together
+FIRST_PERSON = 200_000_000  # nobody else in the benchmark has such a number
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,7 @@ async def run(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
         async with prepared(cores) as ground:  # an empty server, so that no earlier point weighs on it
             pairs = await _compared(ground.redis_url, smallest, point, repeats, claims)
         figures += _figures(smallest, point, pairs)
-    return [*figures, *await refusals.measured(cores, smoke, say)]
+    return [*figures, *await _refusals(cores, smoke, say)]
 
 
 def _figures(smallest: Point, point: Point, pairs: list[Pair]) -> list[Figure]:
@@ -89,10 +110,7 @@ async def _compared(redis_url: str, smallest: Point, point: Point, repeats: int,
         await base.fill(smallest.reservations)
         await grown.fill(point.reservations)
         await until_rewritten(base.client)
-        pairs = []
-        for counts, ledgers in by_turns((base, grown), repeats):
-            costs = {ledger: await _cost(ledger, claims) for ledger in ledgers}
-            pairs += [Pair(costs[base], costs[grown])] if counts else []
+        pairs = await paired(base, grown, lambda ledger: _cost(ledger, claims), repeats)
         for ledger, its in ((base, smallest), (grown, point)):
             if {await ledger.taken(), await ledger.remembered()} != {its.reservations}:
                 raise WrongResult(f"{ledger.program} holds something else than {its.name}")
@@ -115,3 +133,105 @@ async def _busy_s(ledger: OwnLedger) -> float:
     """Processor time of the server's main thread so far."""
     facts = await ledger.client.info("cpu")
     return float(facts["used_cpu_user_main_thread"]) + float(facts["used_cpu_sys_main_thread"])
+
+
+# Programs for refusals: quotas, and how many of them are sold out.
+FEW_SOLD_OUT = (OPEN_MIN + 1, 1)
+SMOKE_SOLD_OUT = ((60, 60 - OPEN_MIN),)
+SOLD_OUT = ((11_552, 1820), (20_000, 1), (20_000, 20_000 - OPEN_MIN))
+
+
+@dataclass(frozen=True)
+class Offer:
+    """The quotas of one program."""
+
+    program: str
+    sold_out: tuple[str, ...]
+    open: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{len(self.sold_out)} of {len(self.sold_out) + len(self.open)} quotas sold out"
+
+
+async def _refusals(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
+    """A figure a program: the front's processor time a refusal, as a share of that in a small program."""
+    sizes, repeats, count = (SMOKE_SOLD_OUT, 3, 100) if smoke else (SOLD_OUT, 41, 400)
+    async with prepared(cores) as ground, AsyncExitStack() as stack:
+        operations = await stack.enter_async_context(open_operations(ground.settings))
+        base, *grown = [
+            await _offered(operations, ground.settings.data_dir, f"refusals-{number}", quotas, sold_out)
+            for number, (quotas, sold_out) in enumerate((FEW_SOLD_OUT, *sizes))
+        ]
+        ours = Ours(ground)
+        await started(ours, stack)
+        people, figures = itertools.count(FIRST_PERSON, count), list[Figure]()
+
+        async def refuse(offer: Offer) -> Measured:
+            claims, before_s = requests(next(people), count, offer.sold_out), ran_s(ours.pids["front"])
+            load = await run_load(ours.port, claims, connections=CONNECTIONS, timeout_s=START_TIMEOUT_S, wanted=409)
+            load.check("a sold-out quota")
+            return {FRONT: (ran_s(ours.pids["front"]) - before_s) / count}
+
+        for offer in grown:
+            say(f"growth: refusals with {offer.name}")
+            async with _changing(operations, base), _changing(operations, offer):
+                pairs = await paired(base, offer, refuse, repeats)
+            title = f"a front's processor time a sold-out answer against {base.name}, interleaved, while places change"
+            note = f"{statistics.median(pair.other[FRONT] for pair in pairs) * 1e6:.0f} us a refusal"
+            name, value = f"refusal, {offer.name}", ratio(pairs, FRONT)
+            figures.append(Figure(name=name, title=title, value=value, target=1 + FLAT, sense="at most", note=note))
+        return figures
+
+
+async def _offered(operations: Operations, directory: Path, program: str, quotas: int, sold_out: int) -> Offer:
+    """A stored program with these quotas; those without places have a capacity of none."""
+    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=30)
+    file = directory / f"{program}.toml"
+    file.write_text(program_file(1, 1, day, 7200, program))
+    await import_program(operations, read_program(file), day, day, open_now=True, quiet=True)
+    commands = [_quota(program, number, sold_out=number < sold_out) for number in range(quotas)]
+    async with open_program(operations, program) as group:
+        for batch in batches(commands, QUOTAS_AT_ONCE):
+            answers = await asyncio.gather(*map(group.submit, batch))
+            if wrong := {answer.outcome for answer in answers} - {Outcome.QUOTA_SET}:
+                raise WrongResult(f"a quota was not created: {wrong}")
+    names = tuple(command.quota for command in commands)
+    return Offer(program, names[:sold_out], names[sold_out:])
+
+
+def _quota(program: str, number: int, *, sold_out: bool) -> SetQuota:
+    """They are spread as a program's quotas are: over dates, times and offices, sold-out ones among the others."""
+    number = number * 7919 % 20_011  # both are prime: each number has its own
+    days, slot = divmod(number, OFFICES * STARTS)
+    half_hours, office = divmod(slot, OFFICES)
+    starts = dt.datetime(2030, 12, 2, 8, tzinfo=dt.UTC) + dt.timedelta(days=days, minutes=30 * half_hours)
+    terms = open_terms(
+        capacity=0 if sold_out else 40_000,
+        office=f"kantor-{office:03d}",
+        date=f"{starts:%Y-%m-%d}",
+        start=f"{starts:%H:%M}",
+        end=f"{starts + dt.timedelta(minutes=29):%H:%M}",
+    )
+    return SetQuota(quota=f"{program}.{terms.office}.{terms.service}.{starts:%Y%m%d.%H%M}.{terms.channel}", terms=terms)
+
+
+@asynccontextmanager
+async def _changing(operations: Operations, offer: Offer) -> AsyncIterator[None]:
+    """The open quotas' places change all the time, one after the other."""
+
+    async def change() -> None:
+        for number, quota in enumerate(itertools.cycle(offer.open)):
+            answer = await group.submit(SetQuota(quota=quota, capacity=30_000 + number % 9000))
+            if answer.outcome is not Outcome.QUOTA_SET:
+                raise WrongResult(f"a quota was not changed: {answer.outcome}")
+            await asyncio.sleep(1 / CHANGES_PER_S)
+
+    async with open_program(operations, offer.program) as group:
+        task = asyncio.create_task(change())
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
