@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 
 import uvloop
 
-from loadtest.bench import experiments
 from loadtest.bench.against.comparison import OPERATIONS, against_revision
 from loadtest.bench.answers import Joiners, measure_answers, prepare_answers
 from loadtest.bench.command import carry_out, names_of, parser_of, positive
+from loadtest.bench.experiments import growth, memory
 from loadtest.bench.ground import describe, prepared
 from loadtest.bench.measuring import JUDGED, ONE_FRONT, SEVERAL_FRONTS, Arrangement, Bench, Meter, Plan
 from loadtest.bench.report import Run, Suite
@@ -23,8 +23,9 @@ MODULE = "loadtest.bench"
 SMOKE = Plan(rounds=1, connections=8, seconds=0.0, warm_up_claims=50)
 ROUNDS = 6  # those on shaky ground do not count
 CONNECTIONS = (64, 256)  # what is usual in such comparisons, and the first second of an opening
+EXPERIMENTS = (memory, growth)
 CLAIMS, ANSWERS, FRONTS = "claims", "answers", "fronts"
-SECTIONS = (CLAIMS, ANSWERS, FRONTS, *(module.NAME for module in experiments.ALL))
+SECTIONS = (CLAIMS, ANSWERS, FRONTS, *(module.NAME for module in EXPERIMENTS))
 
 
 def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -76,7 +77,7 @@ async def run(found: Run, arguments: argparse.Namespace, cores: Cores, say: Say)
     for arrangement in (JUDGED,) if arguments.smoke else SEVERAL_FRONTS:
         if FRONTS in sections and (can_build() or not arrangement.fsync_ms):
             await _measure(found, arrangement, plans[-1:], frozenset({CLAIMS}), cores=cores, say=say)
-    for module in experiments.ALL:
+    for module in EXPERIMENTS:
         if module.NAME in sections:
             say(f"experiment: {module.NAME}")
             found.experiments[module.TITLE] = await module.run(cores, arguments.smoke, say)

@@ -11,8 +11,7 @@ from types import ModuleType
 import asyncpg
 import pytest
 
-from loadtest.bench import experiments
-from loadtest.bench.__main__ import main, read_arguments, run
+from loadtest.bench.__main__ import EXPERIMENTS, main, read_arguments, run
 from loadtest.bench.experiments import growth, memory
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import prepared
@@ -43,12 +42,12 @@ JUDGED = {memory: {"live reservation", "front, 1000 joined", "mistaken"}, growth
 
 
 def test_all_experiments_are_named() -> None:
-    assert set(experiments.ALL) == set(NAMES)
-    assert len({module.NAME for module in experiments.ALL}) == len(experiments.ALL)
-    assert all(module.TITLE for module in experiments.ALL)
+    assert set(EXPERIMENTS) == set(NAMES)
+    assert len({module.NAME for module in EXPERIMENTS}) == len(EXPERIMENTS)
+    assert all(module.TITLE for module in EXPERIMENTS)
 
 
-@pytest.mark.parametrize("module", experiments.ALL, ids=lambda module: module.NAME)
+@pytest.mark.parametrize("module", EXPERIMENTS, ids=lambda module: module.NAME)
 async def test_an_experiment_yields_its_figures(module: ModuleType) -> None:
     progress: list[str] = []
     figures: list[Figure] = await module.run(Cores.split(), True, progress.append)

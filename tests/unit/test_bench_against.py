@@ -18,7 +18,7 @@ from loadtest.bench.against.comparison import FRONT, LEDGER, OPERATIONS, Compari
 from loadtest.bench.against.operations import ALL, Operation
 from loadtest.bench.against.stand import Stand
 from loadtest.bench.claims import get, send
-from loadtest.bench.line import check
+from loadtest.bench.client import check
 from loadtest.bench.turns import Pair, WrongResult
 from loadtest.stage.http import Answer
 

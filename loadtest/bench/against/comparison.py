@@ -16,9 +16,9 @@ from loadtest.bench.against.checkout import HERE, Build, checked_out, commit_of
 from loadtest.bench.against.operations import ALL, Operation
 from loadtest.bench.against.stand import Stand, started
 from loadtest.bench.claims import get
+from loadtest.bench.client import Line
 from loadtest.bench.command import carry_out
 from loadtest.bench.figures import Figure, table_of
-from loadtest.bench.line import Line
 from loadtest.bench.turns import Pair, Say, WrongResult, by_turns, ratio
 from loadtest.stage.cores import Cores, pinned, resident_bytes
 from loadtest.stage.http import UnreadableAnswer

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from loadtest.bench.against.stand import BATCH_ITEMS, CHANNEL, PROGRAM, QUEUE_ITEMS, SERVICE, Stand, held
 from loadtest.bench.claims import claim, get, join, send
-from loadtest.bench.line import Line, answered, check
+from loadtest.bench.client import Line, answered, check
 from loadtest.bench.turns import WrongResult
 from loadtest.stage.service import wait_for
 

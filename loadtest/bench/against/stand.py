@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from loadtest.bench.against.checkout import Build
 from loadtest.bench.claims import claim, get, join, send
-from loadtest.bench.line import Line
+from loadtest.bench.client import Line
 from loadtest.bench.turns import WrongResult
 from loadtest.stage.cores import Cores, family, ran_s
 from loadtest.stage.people import Person, person

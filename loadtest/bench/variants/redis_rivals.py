@@ -19,8 +19,8 @@ from loadtest.bench.ground import CAPACITY, Ground
 from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
 from loadtest.bench.variants.plpgsql_batches import counts, create
-from loadtest.bench.variants.variant import Baseline, Rival, pid_of, quieten_backends
-from loadtest.stage.cores import pinned, yield_to_others
+from loadtest.bench.variants.variant import Baseline, Rival, quieten_backends
+from loadtest.stage.cores import yield_to_others
 
 CONNECTIONS_MAX = 256  # with more than so many requests in flight redis-py refuses
 SCHEMA = "bench_recorded"
@@ -109,31 +109,18 @@ class PipelinedRecorded(ScriptRival):
 
     def __init__(self, ground: Ground) -> None:
         super().__init__(ground)
-        self._worker = self.role("worker", (sys.executable, "-m", __name__))
-
-    @property
-    def pids(self) -> dict[str, int]:
-        return {**super().pids, "worker": pid_of(self._worker)}
+        self.roles["worker"] = self.role("worker", sys.executable, "-m", __name__)
 
     async def prepare(self) -> None:
         await super().prepare()
         await create(self.ground.postgres_dsn, SCHEMA, {})
-
-    async def start(self) -> None:
-        await super().start()
-        with pinned(self.ground.cores.rest):
-            await self._worker.start()
-
-    async def stop(self) -> None:
-        await super().stop()
-        await self._worker.stop()
 
     async def settle(self) -> None:
         """Wait until PostgreSQL has all that was sold."""
         async with asyncio.timeout(SETTLE_TIMEOUT_S), redis_asyncio.Redis.from_url(self.ground.redis_url) as client:
             while await client.llen(QUEUE):  # noqa: ASYNC110 - a list has no event
                 await asyncio.sleep(IDLE_S)
-        yield_to_others(pid_of(self._worker))  # as our own worker does
+        yield_to_others(self.pids["worker"])  # as our own worker does
         await quieten_backends(self.ground.postgres_dsn, SCHEMA)
 
     async def held(self) -> int:

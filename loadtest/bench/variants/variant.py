@@ -83,34 +83,36 @@ class Rival(Variant):
     def __init__(self, ground: Ground, status: int = 201) -> None:
         super().__init__(ground)
         self.port = free_port()
-        self._baseline = Baseline(
+        baseline = Baseline(
             answer_bytes=ground.answer_bytes,
             redis_url=ground.redis_url,
             postgres_dsn=ground.postgres_dsn,
             status=status,
         )
+        self._environment = {VARIABLE: msgspec.json.encode(baseline).decode()}
         flags = ("--bind", f"127.0.0.1:{self.port}", "--workers", str(ground.processes))
-        self._front = self.role("front", (*GUNICORN, *flags, f"{type(self).__module__}:{self.name}"))
+        self.roles = {"front": self.role("front", *GUNICORN, *flags, f"{type(self).__module__}:{self.name}")}
 
-    def role(self, what: str, argv: tuple[str, ...]) -> Role:
-        environment = {VARIABLE: msgspec.json.encode(self._baseline).decode()}
+    def role(self, what: str, *argv: str) -> Role:
         name = f"{self.name}-{what}"
-        return Role(name=name, argv=argv, env=environment, log_path=self.ground.log_dir / f"{name}.log")
+        return Role(name=name, argv=argv, env=self._environment, log_path=self.ground.log_dir / f"{name}.log")
 
     @property
     def pids(self) -> dict[str, int]:
-        return {"front": pid_of(self._front)}
+        return {what: pid_of(role) for what, role in self.roles.items()}
 
     async def prepare(self) -> None:
         """Offer the places."""
 
     async def start(self) -> None:
         await self.prepare()
-        with pinned(self.ground.cores.front):
-            await self._front.start()
+        for what, role in self.roles.items():
+            with pinned(self.ground.cores.front if what == "front" else self.ground.cores.rest):
+                await role.start()
 
     async def stop(self) -> None:
-        await self._front.stop()
+        for role in self.roles.values():
+            await role.stop()
 
 
 async def quieten_backends(dsn: str, application: str) -> None:
