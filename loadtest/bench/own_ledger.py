@@ -66,10 +66,6 @@ class OwnLedger:
         offers = [SetQuota(quota=quota, terms=terms) for quota in self.quotas]
         await self.submit(offers, Outcome.QUOTA_SET, in_flight=LOAD_BATCH)
 
-    async def close(self) -> None:
-        await self.group.close()
-        await self.connection.drop()
-
     def claims(self, count: int, width: int = 0) -> list[Claim]:
         """Claims of so many further people, who take the quotas in turn.
 
@@ -171,23 +167,17 @@ def batches(commands: Sequence[AnyCommand], size: int) -> Iterator[list[AnyComma
 
 @asynccontextmanager
 async def own_ledger(
-    servers: Servers, program: str, *, quotas: int, capacity: int, batch: int = BATCH, acks: Acks | None = None
+    url: str, program: str, *, quotas: int, capacity: int, batch: int = BATCH, acks: Acks | None = None
 ) -> AsyncIterator[OwnLedger]:
     """A program with so many quotas of that capacity, ready to claim in."""
+    servers = Servers(url)
     ledger = OwnLedger(servers, program, quotas, batch, acks)
     try:
         await ledger.open(capacity)
         yield ledger
     finally:
-        await ledger.close()
-
-
-@asynccontextmanager
-async def servers_at(redis_url: str) -> AsyncIterator[Servers]:
-    servers = Servers(redis_url)
-    try:
-        yield servers
-    finally:
+        await ledger.group.close()
+        await ledger.connection.drop()
         await servers.close()
 
 

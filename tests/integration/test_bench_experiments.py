@@ -16,7 +16,7 @@ from loadtest.bench.experiments import growth, memory
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import prepared
 from loadtest.bench.measuring import Arrangement
-from loadtest.bench.own_ledger import own_ledger, servers_at
+from loadtest.bench.own_ledger import own_ledger
 from loadtest.bench.report import Run
 from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants import STRONG
@@ -124,7 +124,7 @@ async def test_both_servers_write_through_the_slow_disk() -> None:
 
 
 async def test_a_ledger_forgets_what_was_measured(program: str, valkey_url: str) -> None:
-    async with servers_at(valkey_url) as servers, own_ledger(servers, program, quotas=3, capacity=2000) as ledger:
+    async with own_ledger(valkey_url, program, quotas=3, capacity=2000) as ledger:
         await ledger.fill(1500)
         assert (await ledger.taken(), await ledger.remembered()) == (1500, 1500)
         claims = ledger.claims(1200)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from loadtest.bench.experiments.scale_out import BASE, CASES, COLUMNS, GROUPS, IDLE, Found, new_names
-from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at
+from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger
 from loadtest.bench.turns import WrongResult
 from loadtest.stage.cluster import LocalCluster, local_cluster
 from reservasi.ledger.topology.cluster import SLOTS, slot_of
@@ -102,10 +102,7 @@ async def cluster() -> AsyncIterator[LocalCluster]:
 
 @pytest.fixture
 async def ledger(cluster: LocalCluster) -> AsyncIterator[OwnLedger]:
-    async with (
-        servers_at(cluster.url) as servers,
-        own_ledger(servers, next(new_names(1)), quotas=5, capacity=PLACES // 5, batch=8) as ledger,
-    ):
+    async with own_ledger(cluster.url, next(new_names(1)), quotas=5, capacity=PLACES // 5, batch=8) as ledger:
         yield ledger
 
 

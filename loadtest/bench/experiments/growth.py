@@ -16,7 +16,7 @@ from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import prepared
 from loadtest.bench.measuring import START_TIMEOUT_S, started
-from loadtest.bench.own_ledger import BATCH, OwnLedger, batches, own_ledger, servers_at, until_rewritten
+from loadtest.bench.own_ledger import BATCH, OwnLedger, batches, own_ledger, until_rewritten
 from loadtest.bench.turns import Measured, Pair, Say, WrongResult, paired, ratio
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, ran_s
@@ -103,9 +103,8 @@ def _figures(smallest: Point, point: Point, pairs: list[Pair]) -> list[Figure]:
 async def _compared(redis_url: str, smallest: Point, point: Point, repeats: int, claims: int) -> list[Pair]:
     """The cost in the smallest case and at the point, one right after the other, several times."""
     async with (
-        servers_at(redis_url) as servers,
-        own_ledger(servers, "small", quotas=smallest.quotas, capacity=smallest.capacity(claims)) as base,
-        own_ledger(servers, "grown", quotas=point.quotas, capacity=point.capacity(claims)) as grown,
+        own_ledger(redis_url, "small", quotas=smallest.quotas, capacity=smallest.capacity(claims)) as base,
+        own_ledger(redis_url, "grown", quotas=point.quotas, capacity=point.capacity(claims)) as grown,
     ):
         await base.fill(smallest.reservations)
         await grown.fill(point.reservations)

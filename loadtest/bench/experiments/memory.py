@@ -9,7 +9,7 @@ from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure
 from loadtest.bench.ground import PROGRAM, QUOTAS, Ground, prepared
 from loadtest.bench.measuring import started
-from loadtest.bench.own_ledger import own_ledger, servers_at, until_rewritten
+from loadtest.bench.own_ledger import own_ledger, until_rewritten
 from loadtest.bench.turns import Say, WrongResult
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, resident_bytes
@@ -39,10 +39,7 @@ async def run(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
 
 async def _reservations(redis_url: str, reservations: int) -> list[Figure]:
     """The growth of the ledger's memory by each reservation, without and in its journal."""
-    async with (
-        servers_at(redis_url) as servers,
-        own_ledger(servers, OWN_PROGRAM, quotas=QUOTAS, capacity=reservations) as ledger,
-    ):
+    async with own_ledger(redis_url, OWN_PROGRAM, quotas=QUOTAS, capacity=reservations) as ledger:
         used, in_journal = await _used(ledger.client)
         await ledger.fill(reservations)
         used_now, in_journal_now = await _used(ledger.client)

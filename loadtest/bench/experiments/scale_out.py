@@ -18,7 +18,7 @@ import uvloop
 
 from loadtest.bench.command import carry_out, parser_of
 from loadtest.bench.experiments.followers import Followers
-from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, servers_at, until_rewritten
+from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, until_rewritten
 from loadtest.bench.turns import Say, by_turns
 from loadtest.stage.cluster import LocalCluster, local_cluster
 from loadtest.stage.cores import Cores, pinned
@@ -227,9 +227,9 @@ class Meter:
         cluster, quotas = await self._cluster(case), self._sizes.quotas
         acks = acks_wanted(replicas=case.acks, timeout_ms=ACK_TIMEOUT_MS, aof="off")
         try:
-            async with servers_at(cluster.url) as servers, AsyncExitStack() as stack:
+            async with AsyncExitStack() as stack:
                 opened = [
-                    own_ledger(servers, name, quotas=quotas, capacity=count // quotas, batch=case.batch, acks=acks)
+                    own_ledger(cluster.url, name, quotas=quotas, capacity=count // quotas, batch=case.batch, acks=acks)
                     for name, count in zip(new_names(case.primaries), counts, strict=False)
                 ]
                 yield cluster, [await stack.enter_async_context(ledger) for ledger in opened]
