@@ -72,7 +72,7 @@ async def prepare_answers(ground: Ground) -> None:
         raise WrongResult(f"nothing can be refused or joined: {emptied.outcome}, {created.outcome}")
 
 
-async def measure_answers(bench: Bench, joiners: Joiners, say: Say) -> dict[str, dict[str, list[Pair]]]:
+async def measure_answers(bench: Bench, joiners: Joiners, say: Say) -> dict[str, list[Pair]]:
     """Each kind of answer, interleaved with a bare handler that answers as many bytes."""
     ground, ours = bench.ground, bench.ours
     filters = f"program={PROGRAM}&office={ground.read_office}&service=baru&channel=online"
@@ -81,18 +81,15 @@ async def measure_answers(bench: Bench, joiners: Joiners, say: Say) -> dict[str,
     def refused(count: int) -> list[bytes]:
         return bench.claims(count, ground.read_quotas[:1])
 
-    def listed(count: int) -> list[bytes]:
-        return [listing] * count
-
     subjects = (
         Subject(name=SOLD_OUT, variant=ours, requests=refused, wanted=409),
-        Subject(name=AVAILABILITY, variant=ours, requests=listed, wanted=200),
+        Subject(name=AVAILABILITY, variant=ours, requests=lambda count: [listing] * count, wanted=200),
         Subject(name=JOINS, variant=ours, requests=joiners.requests, check=joiners.check),
     )
     return {subject.name: await _beside_bare(bench, subject, say) for subject in subjects}
 
 
-async def _beside_bare(bench: Bench, subject: Subject, say: Say) -> dict[str, list[Pair]]:
+async def _beside_bare(bench: Bench, subject: Subject, say: Say) -> list[Pair]:
     """Our service, interleaved with a bare handler that answers all of it with this status and as many bytes."""
     answer_bytes = await subject.probe()
     async with AsyncExitStack() as stack:
@@ -100,4 +97,4 @@ async def _beside_bare(bench: Bench, subject: Subject, say: Say) -> dict[str, li
         await started(variant, stack)
         ours = replace(subject, answer_bytes=answer_bytes)
         bare = replace(ours, name=f"bare {subject.name}", variant=variant, check=leaves_nothing)
-        return await bench.meter.rounds(bare, [ours], say)
+        return (await bench.meter.rounds(bare, [ours], say))[subject.name]

@@ -4,7 +4,6 @@ import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -40,10 +39,8 @@ class Ground:
     cores: Cores
     quotas: tuple[str, ...]  # ids that the claims name
     read_quotas: tuple[str, ...]  # ids of those that are only read, all of one office
-    log_dir: Path  # for what the processes print
     store_pids: dict[str, int]  # the stores by what they are
     answer_bytes: int = 0  # size of our own answer to a claim; 0 while our own variant starts
-    processes: int = 1  # of a front
 
     @property
     def read_office(self) -> str:
@@ -77,9 +74,7 @@ async def prepared(cores: Cores, *, processes: int = 1, fsync_ms: int = 0) -> As
             cores=cores if processes == 1 else Cores(everywhere, everywhere),
             quotas=quotas[:QUOTAS],
             read_quotas=quotas[QUOTAS:],
-            log_dir=data_dir,
             store_pids=pids,
-            processes=processes,
         )
 
 
@@ -99,7 +94,7 @@ async def describe(ground: Ground) -> dict[str, Any]:
     async with redis_asyncio.Redis.from_url(ground.redis_url) as client:
         store = await read_facts(client)
     return {
-        **environment.describe(ground.log_dir),
+        **environment.describe(ground.settings.data_dir),
         "store": store.version,
         "synced_always": store.fsync == "always",
         "front_on": sorted(ground.cores.front),

@@ -41,7 +41,7 @@ class Suite:
     arrangement: Arrangement
     connections: int
     claims: Rounds = field(default_factory=dict)
-    answers: Mapping[str, Rounds] = field(default_factory=dict)
+    answers: Rounds = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -61,11 +61,8 @@ class Suite:
             title = f"Successful claims through HTTP: {self.name}"
             yield _table(title, summarise(self.claims), (*titles, *NOTES))
         if self.answers:
-            rows = {
-                f"bare {answer}" if name == Bare.name else name: medians
-                for answer, rounds in self.answers.items()
-                for name, medians in summarise(rounds).items()
-            }
+            each = [summarise({name: pairs}, f"bare {name}") for name, pairs in self.answers.items()]
+            rows = {name: medians for summary in each for name, medians in summary.items()}
             titles = (f"{name}: {TITLES[name]}." for name in self.answers)
             yield _table(f"Other answers through HTTP: {self.name}", rows, tuple(titles))
         if figures := self.figures:
@@ -73,12 +70,9 @@ class Suite:
 
     def _counted(self) -> str:
         """How many measures count; the others are not among the medians."""
-        everything = (self.claims, *self.answers.values())
-        counts = [pair.counts for rounds in everything for pairs in rounds.values() for pair in pairs]
-        shaky = "" if any(counts) else " Something else used the machine: the ratios are shaky."
-        return (
-            f"{sum(counts)} of {len(counts)} measures count: bare moved by at most {DRIFT_MAX:.0%} around them.{shaky}"
-        )
+        counts = [pair.counts for pairs in (*self.claims.values(), *self.answers.values()) for pair in pairs]
+        note = f"{sum(counts)} of {len(counts)} measures count: bare moved by at most {DRIFT_MAX:.0%} around them."
+        return note if any(counts) else f"{note} Something else used the machine: the ratios are shaky."
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -87,8 +81,7 @@ class Suite:
             "targets": [figure.as_json() for figure in self.figures],
             "variants": summarise(self.claims),
             "rounds": _as_json(self.claims),
-            "answers": {name: summarise(rounds) for name, rounds in self.answers.items()},
-            "answer_rounds": {name: _as_json(rounds) for name, rounds in self.answers.items()},
+            "answer_rounds": _as_json(self.answers),
         }
 
 
@@ -117,14 +110,14 @@ class Run:
         }
 
 
-def summarise(rounds: Rounds) -> dict[str, dict[str, Any]]:
+def summarise(rounds: Rounds, bare: str = Bare.name) -> dict[str, dict[str, Any]]:
     """Medians of the bare handler and of each variant; ratios are those of single pairs, so that moods cancel out.
 
     Measures on shaky ground are left out, unless a variant has no others.
     """
     kept = {name: firm(pairs) for name, pairs in rounds.items()}
     bases = [pair.base for pairs in kept.values() for pair in pairs]
-    summary = {Bare.name: _summary([Pair(base, base) for base in bases])} if bases else {}
+    summary = {bare: _summary([Pair(base, base) for base in bases])} if bases else {}
     return summary | {name: _summary(pairs) for name, pairs in kept.items()}
 
 
@@ -200,9 +193,9 @@ def _store_times(claims: Rounds) -> Iterator[Figure]:
             )
 
 
-def _answers(answers: Mapping[str, Rounds]) -> Iterator[Figure]:
-    for name, rounds in answers.items():
-        pairs, target = firm(rounds[name]), ANSWERS_OF_BARE[name]
+def _answers(answers: Rounds) -> Iterator[Figure]:
+    for name, measured in answers.items():
+        pairs, target = firm(measured), ANSWERS_OF_BARE[name]
         yield Figure(name=f"{name}/{Bare.name}", title=TITLES[name], value=ratio(pairs, RATE), target=target)
         by_processor = _by_processor(pairs)
         if name == JOINS and by_processor is not None:

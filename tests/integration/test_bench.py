@@ -57,7 +57,7 @@ def test_all_variants_run_and_hold_what_they_answered(tmp_path: Path) -> None:
             name: [200] for name in names[1:]
         }
         for name in (AVAILABILITY, SOLD_OUT, JOINS):
-            (answered,) = suite["answer_rounds"][name][name]
+            (answered,) = suite["answer_rounds"][name]
             assert answered["other"]["claimed"] == 200
         assert {"name", "value", "target", "met"} <= suite["targets"][0].keys()
         judged = {row["name"] for row in suite["targets"]}
@@ -230,7 +230,7 @@ def test_processor_time_below_a_tick_gives_no_ratio(bare_us: float, front_us: fl
 def test_every_figure_is_held_against_its_target() -> None:
     rates = {"ours": 800, "evalsha": 400, "pipelined": 700, "plpgsql_batches": 640}
     claims = {name: [pair(rate, 20 if name == "ours" else 50)] for name, rate in rates.items()}
-    answers = {name: {name: [pair(850, 40)]} for name in (SOLD_OUT, JOINS)}
+    answers = {name: [pair(850, 40)] for name in (SOLD_OUT, JOINS)}
     suite = Suite(ONE_FRONT, 64, claims, answers)
     assert {figure.name: (round(figure.value, 3), figure.met) for figure in suite.figures} == {
         "ours/bare": (0.8, True),

@@ -90,12 +90,12 @@ class Rival(Variant):
             status=status,
         )
         self._environment = {VARIABLE: msgspec.json.encode(baseline).decode()}
-        flags = ("--bind", f"127.0.0.1:{self.port}", "--workers", str(ground.processes))
+        flags = ("--bind", f"127.0.0.1:{self.port}", "--workers", str(ground.settings.front_processes))
         self.roles = {"front": self.role("front", *GUNICORN, *flags, f"{type(self).__module__}:{self.name}")}
 
     def role(self, what: str, *argv: str) -> Role:
         name = f"{self.name}-{what}"
-        return Role(name=name, argv=argv, env=self._environment, log_path=self.ground.log_dir / f"{name}.log")
+        return Role(name=name, argv=argv, env=self._environment, log_path=self.ground.settings.data_dir / f"{name}.log")
 
     @property
     def pids(self) -> dict[str, int]:
