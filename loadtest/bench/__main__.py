@@ -11,10 +11,10 @@ from loadtest.bench.against.comparison import OPERATIONS, against_revision
 from loadtest.bench.answers import Joiners, measure_answers, prepare_answers
 from loadtest.bench.command import carry_out, names_of, parser_of, positive
 from loadtest.bench.experiments import growth, memory
+from loadtest.bench.figures import Say
 from loadtest.bench.ground import describe, prepared
 from loadtest.bench.measuring import JUDGED, ONE_FRONT, SEVERAL_FRONTS, Arrangement, Bench, Meter, Plan
 from loadtest.bench.report import Run, Suite
-from loadtest.bench.turns import Say
 from loadtest.bench.variants.redis_rivals import CONNECTIONS_MAX
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.shims import can_build

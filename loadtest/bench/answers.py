@@ -7,9 +7,9 @@ import redis.asyncio as redis_asyncio
 
 from loadtest.bench import claims
 from loadtest.bench.client import Load
+from loadtest.bench.figures import Pair, Say, WrongResult
 from loadtest.bench.ground import PROGRAM, Ground
 from loadtest.bench.measuring import Bench, Subject, leaves_nothing, started
-from loadtest.bench.turns import Pair, Say, WrongResult
 from loadtest.bench.variants import Bare
 from loadtest.stage.people import person
 from reservasi.bootstrap.commands import open_operations, open_program

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.bench.turns import WrongResult
+from loadtest.bench.figures import WrongResult
 from loadtest.stage.http import HEAD_END, HOST, Answer, Connection, UnreadableAnswer, read_answer
 from loadtest.stage.undisturbed import undisturbed
 

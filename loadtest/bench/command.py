@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from loadtest.bench.turns import Say, WrongResult
+from loadtest.bench.figures import Say, WrongResult
 from loadtest.stage.cores import Cores
 from loadtest.stage.environment import describe, warnings
 from loadtest.stage.http import UnreadableAnswer

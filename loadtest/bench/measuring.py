@@ -1,13 +1,13 @@
 """Load on a server that answers claims, interleaved with load on the bare handler, to which ratios are taken."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from loadtest.bench import claims
 from loadtest.bench.client import Load, run_load
+from loadtest.bench.figures import Measured, Pair, Say, WrongResult
 from loadtest.bench.ground import Ground
-from loadtest.bench.turns import Measured, Pair, Say, WrongResult
 from loadtest.bench.variants import COMPARED, STRONG, Bare, Ours, OursRecorded, Variant
 from loadtest.stage.cores import busy_s
 from loadtest.stage.ports import wait_listening
@@ -66,7 +66,7 @@ class Subject:
     check: Check = leaves_nothing
     wanted: int = 201  # the status that every answer must have
     answer_bytes: int = 0  # the size that every answer must have
-    during: Callable[[], AbstractAsyncContextManager[None]] = nullcontext  # entered while the load runs
+    during: Callable[[], AbstractContextManager[None]] = nullcontext  # entered while the load runs
 
     async def probe(self) -> int:
         """How large its answer is."""
@@ -95,7 +95,7 @@ class Meter:
         prebuilt = subject.requests(count)
         roots = {**variant.ground.store_pids, **variant.pids}
         busy_before = {name: busy_s(pid) for name, pid in roots.items()}
-        async with subject.during():
+        with subject.during():
             timeout_s = max(START_TIMEOUT_S, count / rate * TIMEOUT_FACTOR)
             load = await run_load(
                 variant.port, prebuilt, connections=plan.connections, timeout_s=timeout_s, wanted=subject.wanted

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import redis.asyncio as redis_asyncio
 
-from loadtest.bench.turns import WrongResult
+from loadtest.bench.figures import WrongResult
 from loadtest.stage.processes import until
 from loadtest.stage.program import open_terms
 from reservasi.errors import ReservasiError

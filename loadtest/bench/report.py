@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from loadtest.bench.answers import AVAILABILITY, JOINS, SOLD_OUT, TITLES
-from loadtest.bench.figures import Figure, table_of
+from loadtest.bench.figures import DRIFT_MAX, Figure, Pair, firm, ratio, table_of
 from loadtest.bench.measuring import JUDGED, ONE_FRONT, RATE, Arrangement
-from loadtest.bench.turns import DRIFT_MAX, Pair, firm, ratio
 from loadtest.bench.variants import Bare, Ours, OursRecorded, Variant
 from loadtest.stage.tables import Table
 

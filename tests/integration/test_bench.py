@@ -19,10 +19,9 @@ from loadtest.bench.__main__ import SECTIONS, SMOKE, plans_of, read_arguments
 from loadtest.bench.answers import AVAILABILITY, JOINS, SOLD_OUT, check_count
 from loadtest.bench.claims import requests
 from loadtest.bench.client import run_load
-from loadtest.bench.figures import Figure
+from loadtest.bench.figures import Figure, Measured, Pair, WrongResult, firm, ratio
 from loadtest.bench.measuring import JUDGED, ONE_FRONT, bracketed
 from loadtest.bench.report import Run, Suite, summarise
-from loadtest.bench.turns import Measured, Pair, WrongResult, firm, ratio
 from loadtest.bench.variants import COMPARED, Ours
 from loadtest.bench.variants.essentials import Claim, Verdict
 from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches, create, held, session

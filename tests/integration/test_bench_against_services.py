@@ -4,7 +4,7 @@ import pytest
 
 from loadtest.bench.against import operations
 from loadtest.bench.against.checkout import HERE, checked_out
-from loadtest.bench.against.comparison import Comparison, compare, idle_connections
+from loadtest.bench.against.comparison import Comparison, idle_connections
 from loadtest.bench.against.stand import started
 from loadtest.stage.cores import Cores
 from loadtest.stage.environment import ROOT
@@ -17,7 +17,7 @@ MEASURED = [each for each in operations.ALL if each.name != "503 overloaded"]
 def test_every_operation_is_answered_as_it_should_be() -> None:
     found = Comparison("HEAD")
     with started((HERE, HERE), Cores.split()) as stands:
-        compare(found, stands, MEASURED, rounds=1, scale=0.03, say=lambda _: None)
+        found.compare(stands, MEASURED, rounds=1, scale=0.03, say=lambda _: None)
         memory = idle_connections(*stands, 20)
     assert [each.name for each in found.figures] == [operation.name for operation in MEASURED]
     assert all(each.value > 0 for each in found.figures)

@@ -13,12 +13,11 @@ import pytest
 
 from loadtest.bench.__main__ import EXPERIMENTS, main, read_arguments, run
 from loadtest.bench.experiments import growth, memory
-from loadtest.bench.figures import Figure
+from loadtest.bench.figures import Figure, WrongResult
 from loadtest.bench.ground import prepared
 from loadtest.bench.measuring import Arrangement
 from loadtest.bench.own_ledger import own_ledger
 from loadtest.bench.report import Run
-from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants import STRONG
 from loadtest.stage.cores import Cores
 from loadtest.stage.shims import Shim, built, can_build

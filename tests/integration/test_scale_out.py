@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from loadtest.bench.experiments.scale_out import BASE, CASES, COLUMNS, GROUPS, IDLE, Found, new_names
+from loadtest.bench.figures import WrongResult
 from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger
-from loadtest.bench.turns import WrongResult
 from loadtest.stage.cluster import LocalCluster, local_cluster
 from reservasi.ledger.topology.cluster import SLOTS, slot_of
 from reservasi.model import Outcome, Release

@@ -14,12 +14,12 @@ import pytest
 from loadtest.bench.__main__ import main, read_arguments
 from loadtest.bench.against import comparison
 from loadtest.bench.against.checkout import Build, NoRevision, commit_of
-from loadtest.bench.against.comparison import FRONT, LEDGER, OPERATIONS, Comparison, compare, figure
+from loadtest.bench.against.comparison import FRONT, LEDGER, OPERATIONS, Comparison, figure
 from loadtest.bench.against.operations import ALL, Operation
 from loadtest.bench.against.stand import Stand
 from loadtest.bench.claims import get, send
 from loadtest.bench.client import check
-from loadtest.bench.turns import Pair, WrongResult
+from loadtest.bench.figures import Pair, WrongResult
 from loadtest.stage.http import Answer
 
 QUEUE = OPERATIONS["queue"]
@@ -50,7 +50,7 @@ def test_both_are_measured_by_turns_and_the_first_round_does_not_count(monkeypat
     some = [QUEUE, OPERATIONS["claim"]]
     said: list[str] = []
     found = Comparison("v1")
-    compare(found, cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append)
+    found.compare(cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append)
     order = ("claim", "queue", "queue", "claim", "claim", "queue")  # each round reverses it
     assert asked == [f"{side}{name}" for name in order for side in "abba"]
     assert [(each.name, each.value) for each in found.figures] == [("queue", 0.5), ("claim", 0.5)]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.bench.turns import Say
+from loadtest.bench.figures import Say
 from loadtest.stage.environment import ROOT
 
 INSTALL_TIMEOUT_S = 600

@@ -18,8 +18,7 @@ from loadtest.bench.against.stand import Stand, started
 from loadtest.bench.claims import get
 from loadtest.bench.client import Line
 from loadtest.bench.command import carry_out
-from loadtest.bench.figures import Figure, table_of
-from loadtest.bench.turns import Pair, Say, WrongResult, by_turns, ratio
+from loadtest.bench.figures import Figure, Pair, Say, WrongResult, by_turns, ratio, table_of
 from loadtest.stage.cores import Cores, pinned, resident_bytes
 from loadtest.stage.http import UnreadableAnswer
 from loadtest.stage.service import Part
@@ -60,6 +59,15 @@ class Comparison:
     pairs: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))  # by operation, one a round
     further: list[Figure] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
+
+    def compare(
+        self, stands: tuple[Stand, Stand], chosen: Sequence[Operation], *, rounds: int, scale: float, say: Say
+    ) -> None:
+        """Every operation in every round, this tree and the other revision in blocks that alternate."""
+        for counts, ordered in by_turns(chosen, rounds, say):
+            pairs = {operation.name: _pair(*stands, operation, scale) for operation in ordered}
+            for operation in chosen if counts else ():
+                self.pairs[operation.name].append(pairs[operation.name])
 
     @property
     def figures(self) -> list[Figure]:
@@ -106,7 +114,7 @@ def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say
         with pinned(cores.rest):
             say(f"starting both services: {HERE.name} and {there.name}")
             with started((HERE, there), cores) as stands:
-                compare(found, stands, chosen, rounds=rounds, scale=scale, say=say)
+                found.compare(stands, chosen, rounds=rounds, scale=scale, say=say)
                 if not arguments.operations:
                     count = _connections(SMOKE_CONNECTIONS if arguments.smoke else CONNECTIONS)
                     say(f"{count} idle connections to each")
@@ -114,22 +122,6 @@ def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say
         if not (arguments.operations or arguments.smoke):
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rv-overload-")))
             found.further += compare_overload(HERE, there, directory, say)
-
-
-def compare(
-    found: Comparison,
-    stands: tuple[Stand, Stand],
-    chosen: Sequence[Operation],
-    *,
-    rounds: int,
-    scale: float,
-    say: Say,
-) -> None:
-    """Every operation in every round, this tree and the other revision in blocks that alternate."""
-    for counts, ordered in by_turns(chosen, rounds, say):
-        pairs = {operation.name: _pair(*stands, operation, scale) for operation in ordered}
-        for operation in chosen if counts else ():
-            found.pairs[operation.name].append(pairs[operation.name])
 
 
 def _pair(here: Stand, there: Stand, operation: Operation, scale: float) -> Pair:

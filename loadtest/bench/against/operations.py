@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from loadtest.bench.against.stand import BATCH_ITEMS, CHANNEL, PROGRAM, QUEUE_ITEMS, SERVICE, Stand, held
 from loadtest.bench.claims import claim, get, join, send
 from loadtest.bench.client import Line, answered, check
-from loadtest.bench.turns import WrongResult
-from loadtest.stage.service import wait_for
+from loadtest.bench.figures import WrongResult
+from loadtest.bench.variants.ours import standing_still
+from loadtest.stage.service import Part, wait_for
 
 HALF_AGAIN = 0.60
 NOT_DEARER = 0.95  # aim at 0.85
@@ -117,7 +118,7 @@ def _overloaded(stand: Stand) -> Iterator[None]:
     """The ledger stands still, and as many wait for it as may."""
     with ExitStack() as stack:
         waiting = [stack.enter_context(Line(stand.port)) for _ in range(FILLING)]
-        with stand.ledger_standing_still():
+        with standing_still(*stand.service.pids(Part.VALKEY)):
             for line, request in zip(waiting, _claims(stand, FILLING), strict=True):
                 line.send(request)
             refused = FILLING - QUEUE_ITEMS - BATCH_ITEMS

@@ -4,7 +4,6 @@ import datetime as dt
 import itertools
 import json
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 from loadtest.bench.against.checkout import Build
 from loadtest.bench.claims import claim, get, join, send
 from loadtest.bench.client import Line
-from loadtest.bench.turns import WrongResult
+from loadtest.bench.figures import WrongResult
 from loadtest.stage.cores import Cores, family, ran_s
 from loadtest.stage.people import Person, person
 from loadtest.stage.program import program_file
@@ -86,16 +85,6 @@ class Stand:
         """So many who have not come yet."""
         first, self._people = self._people, self._people + count
         return map(person, range(first, first + count))
-
-    @contextmanager
-    def ledger_standing_still(self) -> Iterator[None]:
-        """Stop the ledger's server for a moment."""
-        (pid,) = self.service.pids(Part.VALKEY)
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(pid, signal.SIGCONT)
 
     def pin(self) -> None:
         """Give the front the core that is its own, and all else the other one."""

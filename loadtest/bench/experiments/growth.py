@@ -13,11 +13,10 @@ from pathlib import Path
 
 from loadtest.bench.claims import requests
 from loadtest.bench.client import run_load
-from loadtest.bench.figures import Figure
+from loadtest.bench.figures import Figure, Measured, Pair, Say, WrongResult, paired, ratio
 from loadtest.bench.ground import prepared
 from loadtest.bench.measuring import START_TIMEOUT_S, started
 from loadtest.bench.own_ledger import BATCH, OwnLedger, batches, own_ledger, until_rewritten
-from loadtest.bench.turns import Measured, Pair, Say, WrongResult, paired, ratio
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, ran_s
 from loadtest.stage.program import open_terms, program_file

@@ -6,11 +6,10 @@ import redis.asyncio as redis_asyncio
 
 from loadtest.bench.answers import MISTAKEN_MAX, Joiners, prepare_answers
 from loadtest.bench.client import run_load
-from loadtest.bench.figures import Figure
+from loadtest.bench.figures import Figure, Say, WrongResult
 from loadtest.bench.ground import PROGRAM, QUOTAS, Ground, prepared
 from loadtest.bench.measuring import started
 from loadtest.bench.own_ledger import own_ledger, until_rewritten
-from loadtest.bench.turns import Say, WrongResult
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, resident_bytes
 from reservasi.ledger import keys

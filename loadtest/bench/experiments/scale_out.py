@@ -18,8 +18,8 @@ import uvloop
 
 from loadtest.bench.command import carry_out, parser_of
 from loadtest.bench.experiments.followers import Followers
+from loadtest.bench.figures import Say, by_turns
 from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, until_rewritten
-from loadtest.bench.turns import Say, by_turns
 from loadtest.stage.cluster import LocalCluster, local_cluster
 from loadtest.stage.cores import Cores, pinned
 from loadtest.stage.tables import Table

@@ -8,8 +8,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager
 
 import redis.asyncio as redis_asyncio
 
@@ -54,14 +54,9 @@ class Ours(Variant):
         await self._ledger.drop()
         await self._stack.aclose()
 
-    @asynccontextmanager
-    async def recorder_still(self) -> AsyncIterator[None]:
-        """Hold the recorder still, as if it ran on another machine."""
-        os.kill(self._worker.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self._worker.pid, signal.SIGCONT)
+    def recorder_still(self) -> AbstractContextManager[None]:
+        """The recorder stands still, as if it ran on another machine."""
+        return standing_still(self._worker.pid)
 
     async def settle(self) -> None:
         """Wait until PostgreSQL has everything that the ledger accepted."""
@@ -91,3 +86,12 @@ class OursRecorded(Ours):
 
     name = "ours_recorded"
     title = "the same, while the recorder writes everything to PostgreSQL on the stores' core"
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

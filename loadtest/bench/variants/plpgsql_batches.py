@@ -11,8 +11,8 @@ from typing import TypeAlias
 import asyncpg
 from aiohttp import web
 
+from loadtest.bench.figures import WrongResult
 from loadtest.bench.ground import CAPACITY
-from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
 from loadtest.bench.variants.variant import Baseline, Rival
 

@@ -15,8 +15,8 @@ import msgpack
 import redis.asyncio as redis_asyncio
 from aiohttp import web
 
+from loadtest.bench.figures import WrongResult
 from loadtest.bench.ground import CAPACITY, Ground
-from loadtest.bench.turns import WrongResult
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
 from loadtest.bench.variants.plpgsql_batches import counts, create
 from loadtest.bench.variants.variant import Baseline, Rival, quieten_backends
