@@ -40,9 +40,28 @@ def command_of(listed: Listed) -> Any:
     alone = typer.Typer(**PLAIN)
     if isinstance(target, typer.Typer):
         alone.add_typer(target, name=listed.name)
-        return _listed_whole(typer.main.get_group(alone).commands[listed.name])
+        group = _listed_whole(typer.main.get_group(alone).commands[listed.name])
+        for command in group.commands.values():
+            _with_plain_help_flag(command)
+        return _with_plain_help_flag(group)
     alone.command(listed.name)(target)
-    return typer.main.get_command(alone)
+    return _with_plain_help_flag(typer.main.get_command(alone))
+
+
+def _with_plain_help_flag(command: Any) -> Any:
+    find = command.get_help_option
+    command.get_help_option = lambda ctx: _false_unless_given(find(ctx))
+    return command
+
+
+def _false_unless_given(help_flag: Any) -> Any:
+    """The flag, which Typer 0.29 has as None if it is not given.
+
+    Pydantic would convert the None, and importing pydantic takes as long as all the rest of a small command.
+    """
+    if help_flag is not None:
+        help_flag.default = False
+    return help_flag
 
 
 def _listed_whole(group: Any) -> Any:
@@ -54,6 +73,9 @@ def _listed_whole(group: Any) -> Any:
 
 def _group_class(commands: Sequence[Listed]) -> type[TyperGroup]:
     class OnDemand(TyperGroup):
+        def get_help_option(self, ctx: Any) -> Any:
+            return _false_unless_given(super().get_help_option(ctx))
+
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
             listed = next((each for each in commands if each.name == args[0]), None)
             if listed is not None:

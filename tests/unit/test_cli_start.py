@@ -47,7 +47,7 @@ def test_a_command_without_a_store_imports_neither_stores_nor_front(arguments: l
 
 
 def test_version_reads_no_settings() -> None:
-    assert not imported_by(["version"]) & {"pydantic_settings", "structlog", "asyncio"}
+    assert not imported_by(["version"]) & {"pydantic", "pydantic_settings", "structlog", "asyncio"}
 
 
 @pytest.mark.parametrize("listed", main.COMMANDS, ids=lambda listed: listed.name)
