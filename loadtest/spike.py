@@ -34,11 +34,8 @@ class Spike(LoadTestShape):
         """Users wanted now and how fast they come; None: the run is over."""
         options: Namespace | None = self.runner.environment.parsed_options if self.runner else None
         users = (options.num_users if options else None) or USERS_DEFAULT
-        return shape_at(self.get_run_time(), users)  # type: ignore[no-untyped-call]
-
-
-def shape_at(run_time_s: float, users: int) -> tuple[int, float] | None:
-    for until_s, share, spawn_per_s in STAGES:
-        if run_time_s < until_s:
-            return max(1, round(users * share)), max(1.0, users * spawn_per_s)
-    return None
+        run_time_s: float = self.get_run_time()  # type: ignore[no-untyped-call]
+        for until_s, share, spawn_per_s in STAGES:
+            if run_time_s < until_s:
+                return max(1, round(users * share)), max(1.0, users * spawn_per_s)
+        return None

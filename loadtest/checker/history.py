@@ -45,12 +45,5 @@ def read_history(path: Path) -> list[Exchange]:
         return [decoder.decode(line) for line in lines]
 
 
-def kept_body(outcome: int, body: dict[str, Any]) -> dict[str, Any]:
-    """What the history keeps of an answer: refusals say enough by their type."""
-    if outcome < 300:
-        return body
-    return {"type": body["type"]} if "type" in body else {}
-
-
 def server_errors(history: Iterable[Exchange]) -> Counter[int]:
     return Counter(exchange.outcome for exchange in history if exchange.outcome >= 500)

@@ -6,9 +6,8 @@ It sees each moment of the run, not only its end: a place that was sold twice an
 from collections.abc import Iterator
 
 from loadtest.checker.evidence import DatabaseEvidence, LedgerEvidence, OpeningMark, whole_journal
-from loadtest.checker.opening_rules import OpeningRules
 from loadtest.checker.rules import Rule, Violation
-from loadtest.checker.time_rules import Times
+from loadtest.checker.step_rules import OpeningRules, Times
 from reservasi.errors import JournalGap
 from reservasi.events import (
     AnyEvent,

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from loadtest.checker.history import INDEFINITE, NO_ANSWER, Exchange, kept_body
+from loadtest.checker.history import INDEFINITE, NO_ANSWER, Exchange
 from loadtest.stage.http import HOST, request
 from loadtest.stage.people import Person, companion, person
 
@@ -101,12 +101,8 @@ class Result(StrEnum):
 Visit: TypeAlias = Generator[Call | Pause, Answered | None, Result]
 
 
-class Surprise(Exception):
-    """An answer that a person must never get."""
-
-
-class Unanswered(Exception):
-    """All tries were used up."""
+class VisitOver(Exception):
+    """The visit ends with this result, whatever the person still wanted."""
 
 
 def visit(number: int, plan: Plan, seen: list[str]) -> Visit:
@@ -114,10 +110,9 @@ def visit(number: int, plan: Plan, seen: list[str]) -> Visit:
     chance = random.Random(f"{plan.seed}/{number}")
     try:
         return (yield from _visit(number, plan, seen, chance))
-    except Surprise:
-        return Result.SURPRISED
-    except Unanswered:
-        return Result.UNANSWERED
+    except VisitOver as over:
+        result: Result = over.args[0]
+        return result
 
 
 def _visit(number: int, plan: Plan, seen: list[str], chance: random.Random) -> Visit:
@@ -205,7 +200,7 @@ def _definite(call: Call, chance: random.Random) -> Generator[Call | Pause, Answ
             return answered
         yield Pause(answered.retry_after_s or pause_s * chance.uniform(0.5, 1.0))
         pause_s = min(pause_s * 2, PAUSE_MAX_S)
-    raise Unanswered
+    raise VisitOver(Result.UNANSWERED)
 
 
 def claim_call(group: list[Person], quota: str, key: str, ticket: str = "") -> Call:
@@ -243,7 +238,7 @@ def managed_call(name: str, method: str, held: dict[str, Any], suffix: str = "",
 
 def _expect(condition: bool) -> None:
     if not condition:
-        raise Surprise
+        raise VisitOver(Result.SURPRISED)
 
 
 def read_answer(outcome: int, headers: Mapping[str, str], body: bytes) -> Answered:
@@ -262,6 +257,8 @@ def read_answer(outcome: int, headers: Mapping[str, str], body: bytes) -> Answer
 
 
 def exchange(number: int, call: Call, answered: Answered, sent_ms: float) -> Exchange:
+    """What a history keeps of a request and its answer: of a refusal only its type, of an availability no body."""
+    body = answered.body if answered.outcome < 300 else {k: v for k, v in answered.body.items() if k == "type"}
     return Exchange(
         person=number,
         call=call.name,
@@ -273,5 +270,5 @@ def exchange(number: int, call: Call, answered: Answered, sent_ms: float) -> Exc
         places=call.places,
         reservation_id=call.reservation_id,
         replayed=answered.replayed,
-        body={} if call.name == "availability" else kept_body(answered.outcome, answered.body),
+        body={} if call.name == "availability" else body,
     )

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from loadtest.faults.catalogue import FAULTS
+from loadtest.faults import callers, contents, processes, rebuilding, stores
 from loadtest.faults.fault import Fault
 from loadtest.faults.running import Run, run_fault
 from loadtest.stage.environment import describe
@@ -26,6 +26,7 @@ from loadtest.stage.shims import can_build
 from loadtest.stage.tables import Table
 from loadtest.stage.verdicts import conclude
 
+FAULTS = (*processes.FAULTS, *callers.FAULTS, *stores.FAULTS, *contents.FAULTS, *rebuilding.FAULTS)
 TITLE = "What each fault lost"
 RUNS = 3
 NO_COMPILER = "could not be produced: there is no compiler"
@@ -33,16 +34,14 @@ NO_COMPILER = "could not be produced: there is no compiler"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m loadtest.faults", description=__doc__)
-    parser.add_argument("--only", action="append", default=[], metavar="NAME", help="only this one; may be repeated")
+    names = [fault.name for fault in FAULTS]
+    parser.add_argument("--only", action="append", choices=names, help="only this one; may be repeated")
     parser.add_argument("--runs", type=_at_least_one, default=RUNS, help="of each fault")
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where every run is written")
     parser.add_argument("--logs", type=Path, metavar="DIRECTORY", help="where the services' logs are kept")
     options = parser.parse_args(arguments)
-    if unknown := set(options.only) - {fault.name for fault in FAULTS}:
-        print(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(f.name for f in FAULTS)}")
-        return 2
-    chosen = [fault for fault in FAULTS if not options.only or fault.name in options.only]
+    chosen = [fault for fault in FAULTS if fault.name in (options.only or names)]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no service is left behind
     environment = describe(Path(tempfile.gettempdir()))
     runs = asyncio.run(_run_all(chosen, options))

@@ -125,10 +125,6 @@ class Scene:
 
     # -- its processes ---------------------------------------------------------------------------------------------
 
-    async def replaced(self, part: Part) -> None:
-        """SIGKILL the oldest process of a part, and wait until another one has taken its place."""
-        await asyncio.to_thread(self.service.kill_and_wait, part)
-
     @contextmanager
     def unsupervised(self) -> Iterator[None]:
         """No process that dies meanwhile is replaced."""

@@ -27,7 +27,7 @@ EVENTS_PER_PLACE_MAX = 3  # a place is held, confirmed and cancelled
 
 async def _kill(part: Part, scene: Scene) -> str:
     await scene.mid_sale()
-    await scene.replaced(part)
+    await asyncio.to_thread(scene.service.kill_and_wait, part)
     return "another one took its place"
 
 

@@ -133,7 +133,9 @@ async def run_together(faults: Sequence[Fault], seed: int, log_copy: Path | None
 async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
     """The crowd, the strike in its middle, those who come afterwards, and the verdict."""
     struck = asyncio.Event()
-    visits = asyncio.create_task(_come(scene.crowd, struck if fault.alone else None))
+    if not fault.alone:
+        struck.set()
+    visits = asyncio.create_task(_come(scene.crowd, struck))
     note, wrong = await _strike(fault, scene)
     struck.set()
     try:
@@ -178,9 +180,8 @@ async def _strike(fault: Fault, scene: Scene) -> tuple[str, list[str]]:
         return "", [f"the fault broke off: {type(error).__name__}: {error}"]
 
 
-async def _come(crowd: Crowd, when: asyncio.Event | None) -> None:
-    if when:
-        await when.wait()
+async def _come(crowd: Crowd, when: asyncio.Event) -> None:
+    await when.wait()
     await crowd.run()
 
 

@@ -11,10 +11,9 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-from loadtest.ha.faults import FAULTS, MODES, Fault, Mode
 from loadtest.ha.gates import open_gates
 from loadtest.ha.namespaces import obstacle, open_namespaces
-from loadtest.ha.runs import Outcomes, run
+from loadtest.ha.runs import FAULTS, MODES, Fault, Mode, Outcomes, run
 from loadtest.ha.servers import OpenNetwork
 from loadtest.stage.environment import describe
 from loadtest.stage.stores import own_stores
@@ -37,8 +36,7 @@ NOTES = (
 
 
 async def measure(faults: list[Fault], options: argparse.Namespace) -> int:
-    rows: list[tuple[str, ...]] = []
-    wrong: list[str] = []
+    rows, wrong = list[tuple[str, ...]](), list[str]()
     environment = describe(Path(tempfile.gettempdir()))
     modes = [mode for mode in MODES if options.mode in (None, mode.name)]
     async with own_stores() as (_, postgres):

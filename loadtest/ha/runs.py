@@ -1,4 +1,4 @@
-"""One failover under a crowd that comes over HTTP, and what is left of its promises when it is over.
+"""Failovers under a crowd that comes over HTTP, and what is left of its promises when they are over.
 
 Promised is what got a definite answer: a place (201), a confirmation or a cancellation (200). An answer that says "on
 its way" (202) promises nothing; whoever gets it, or 503, or none, asks again, as the crowd does. The checker judges:
@@ -8,8 +8,10 @@ what was promised must be in the new primary's ledger, and what was confirmed in
 import asyncio
 import secrets
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -20,16 +22,100 @@ from loadtest.checker.check import check
 from loadtest.checker.history import Exchange
 from loadtest.checker.rules import LOST, OVERSOLD, Violation
 from loadtest.crowd.scenario import Result
-from loadtest.ha.faults import Fault, Mode
-from loadtest.ha.gates import open_gates
-from loadtest.ha.scene import Scene, is_promise, now_ms, open_scene
+from loadtest.ha.gates import Gates, open_gates
+from loadtest.ha.scene import Scene, answered, is_promise, now_ms, open_scene
 from loadtest.ha.servers import OpenNetwork, running_servers
 from loadtest.stage.program import PROGRAM
 
+MEANWHILE = 12  # claims answered between a fault's first half and its second
 VISITS_TIMEOUT_S = 90.0
 ACCEPTED, UNAVAILABLE = 202, 503
 UNEXPECTED = frozenset({Result.UNANSWERED, Result.SURPRISED, Result.CONFIRMING})
 SHOWN_MAX = 5
+
+
+# -- what happens to the primary while people claim, confirm and cancel ------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """One row of the table."""
+
+    name: str
+    strike: Callable[[Scene], Awaitable[None]]
+    safe_from: int = 1  # replicas that must acknowledge for nothing promised to be lost
+    by_gates: bool = False  # no other network can do it
+
+
+async def _kill(scene: Scene) -> None:
+    await scene.servers.kill(scene.servers.first)
+    await _came_back(scene)
+
+
+async def _lag_and_kill(scene: Scene) -> None:
+    gates, first = scene.servers.network, scene.servers.first
+    assert isinstance(gates, Gates), "a kernel still sends what a killed server wrote"
+    gates.hold_back(first)
+    scene.some_stay()
+    await answered(scene.staying, MEANWHILE)
+    await scene.servers.kill(first)
+    await gates.forget(first)
+    scene.rejoin()
+    await _came_back(scene)
+
+
+async def _came_back(scene: Scene) -> None:
+    """The dead one is started again, believes to be the primary, and is made a replica.
+
+    Not before the sentinels name the new one: the worker could record what the old one alone has.
+    """
+    await scene.servers.until_promoted()
+    await scene.servers.until_announced()
+    await scene.servers.start_ledger(scene.servers.first)
+    await scene.servers.until_replica(scene.servers.first)
+
+
+async def _part(staying: int, scene: Scene) -> None:
+    """Some people, their front and replicas stay with the first primary; records, worker and sentinels do not."""
+    servers = scene.servers
+    servers.part(*servers.replicas[:staying])
+    scene.some_stay()
+    await servers.until_promoted()
+    await answered(scene.crowd, MEANWHILE)
+    scene.rejoin()
+    await servers.until_replica(servers.first)
+
+
+KILL = Fault(name="kill -9 of the primary", strike=_kill)
+LAG_AND_KILL = Fault(name="kill -9 behind a slow link", strike=_lag_and_kill, by_gates=True)
+PART_ALONE = Fault(name="partition, the old primary alone", strike=partial(_part, 0))
+PART_WITH_REPLICA = Fault(name="partition, a replica with the old primary", strike=partial(_part, 1), safe_from=2)
+FAULTS = (KILL, LAG_AND_KILL, PART_ALONE, PART_WITH_REPLICA)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """What an answer waits for before it is given."""
+
+    name: str
+    replicas: int = 0
+    aof: str = "off"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """As the service is given them; a replica tells of its file once a second."""
+        timeout_ms = 1500 if self.aof == "replicas" else 300
+        return {"replicas_min_ack": self.replicas, "aof_ack": self.aof, "replicas_ack_timeout_ms": timeout_ms}
+
+
+NOBODY = Mode(name="nobody (default)")
+ONE = Mode(name="1 of 2 replicas", replicas=1)
+ALL = Mode(name="both replicas", replicas=2)
+SYNCED = Mode(name="both replicas, synced", replicas=2, aof="replicas")
+MODES = (NOBODY, ONE, ALL, SYNCED)
+
+
+# -- one run -----------------------------------------------------------------------------------------------------------
 
 
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,15 +62,12 @@ class Slowness:
 
     @property
     def title(self) -> str:
-        return f"{self._short}; behind nginx, {self.behind_nginx} at a time" if self.behind_nginx else self._short
-
-    @property
-    def _short(self) -> str:
+        short = f"ledger slowed on purpose: fsync +{self.fsync_ms} ms, {self.batch_items} claims a call at most"
         if self.shares_core:
-            return f"the front has one part in {NEIGHBOURS + 1} of its core, nothing is slowed"
-        if not self.fsync_ms:
-            return "nothing slowed: the processor limits"
-        return f"ledger slowed on purpose: fsync +{self.fsync_ms} ms, {self.batch_items} claims a call at most"
+            short = f"the front has one part in {NEIGHBOURS + 1} of its core, nothing is slowed"
+        elif not self.fsync_ms:
+            short = "nothing slowed: the processor limits"
+        return f"{short}; behind nginx, {self.behind_nginx} at a time" if self.behind_nginx else short
 
 
 class Scene:

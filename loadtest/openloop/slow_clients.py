@@ -38,26 +38,17 @@ _BEGINNING = (
     b"POST /v1/reservations HTTP/1.1\r\nHost: slow.example\r\nContent-Type: application/json\r\n"
     b"Idempotency-Key: slow-slow-slow-slow\r\n"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slow:
-    """What is sent slowly."""
-
-    name: str
-    at_once: bytes  # the first byte, or all that comes before the slow part
-    rest: bytes
-
-
-HEADS = Slow(name="heads", at_once=_BEGINNING[:1], rest=_BEGINNING[1:] + b"X-Patience: " + b"a" * 4096)
-BODIES = Slow(name="bodies", at_once=_BEGINNING + b"Content-Length: 4096\r\n\r\n{", rest=b" " * 4000)
-SLOW = {slow.name: slow for slow in (HEADS, BODIES)}
+HEADS, BODIES = "heads", "bodies"
+SLOW = {  # what is sent at once, and what is sent slowly
+    HEADS: (_BEGINNING[:1], _BEGINNING[1:] + b"X-Patience: " + b"a" * 4096),
+    BODIES: (_BEGINNING + b"Content-Length: 4096\r\n\r\n{", b" " * 4000),
+}
 
 
 class Drips:
     """A number of slow connections: for each that the service closes another one is opened, until told to stop."""
 
-    def __init__(self, port: int, slow: Slow) -> None:
+    def __init__(self, port: int, slow: str) -> None:
         self.closed_after_s: list[float] = []  # since the first byte, by the service
         self.answers: Counter[int] = Counter()
         self.refused = 0  # connections that were not taken at all
@@ -108,8 +99,8 @@ class _Drip(Connection):
         self.closed = asyncio.Event()
         self.since_s = time.monotonic()
         self._answers = drips.answers
-        self._at_once = drips.slow.at_once
-        self._rest = iter(drips.slow.rest)
+        self._at_once, rest = SLOW[drips.slow]
+        self._rest = iter(rest)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -119,7 +110,7 @@ class _Drip(Connection):
 
     def _send_byte(self) -> None:
         byte = next(self._rest, None)
-        if self.transport is not None and self.is_open and byte is not None:
+        if self.transport is not None and not self.transport.is_closing() and byte is not None:
             self.transport.write(bytes((byte,)))
             asyncio.get_running_loop().call_later(PACE_S, self._send_byte)
 
@@ -131,7 +122,7 @@ class _Drip(Connection):
 
 
 @asynccontextmanager
-async def dripping(port: int, connections: int, timeout_s: float, slow: Slow = HEADS) -> AsyncIterator[Drips]:
+async def dripping(port: int, connections: int, timeout_s: float, slow: str = HEADS) -> AsyncIterator[Drips]:
     """All of them are open when the block begins, and keep dripping until it ends."""
     drips = Drips(port, slow)
     try:
@@ -154,11 +145,11 @@ class SlowClients:
 
 
 async def slow_clients(
-    scene: Scene, connections: int, *, rate_per_s: float, seconds: float, seed: int = 0, slow: Slow = HEADS
+    scene: Scene, connections: int, *, rate_per_s: float, seconds: float, seed: int = 0, slow: str = HEADS
 ) -> SlowClients:
     """Claims by the same timetable without and with slow connections; at the end the service must have ended these."""
     settings = scene.ground.settings
-    bound_s = (settings.head_timeout_ms if slow is HEADS else settings.body_timeout_ms) / 1000
+    bound_s = (settings.head_timeout_ms if slow == HEADS else settings.body_timeout_ms) / 1000
     await scene.offer(rate_per_s, min(seconds, 2.0), seed)  # warm
     without = await scene.offer(rate_per_s, seconds, seed)
     async with dripping(scene.ours.port, connections, OPENING_TIMEOUT_S, slow) as drips:
@@ -212,7 +203,7 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
             rate_per_s=options.rate_per_s,
             seconds=options.seconds,
             seed=options.seed,
-            slow=SLOW[options.slow],
+            slow=options.slow,
         )
         wrong = show_findings(await scene.check())
     kept = verdicts.report(
@@ -230,5 +221,5 @@ if __name__ == "__main__":
     parser = commands.parser_of("loadtest.openloop.slow_clients", __doc__, seconds=15.0)
     parser.add_argument("--connections", type=int, default=CONNECTIONS, help="that are slow, at a time")
     parser.add_argument("--rate-per-s", type=float, default=RATE_PER_S, help="claims of others a second")
-    parser.add_argument("--slow", choices=tuple(SLOW), default=HEADS.name, help="what comes a byte a second")
+    parser.add_argument("--slow", choices=tuple(SLOW), default=HEADS, help="what comes a byte a second")
     sys.exit(commands.start(run, parser))

@@ -77,10 +77,6 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self._received = b""
 
-    @property
-    def is_open(self) -> bool:
-        return self.transport is not None and not self.transport.is_closing()
-
     def close(self) -> None:
         if self.transport is not None:
             self.transport.close()

@@ -84,15 +84,11 @@ class Service:
                 masters = [pid for pid in found if _command(pid)[-1] == "api"]
                 return [pid for master in masters for pid in children(master) if _command(pid)[-1] == "api"]
 
-    def kill(self, part: Part) -> int:
-        pid = wait_for(lambda: next(iter(self.pids(part)), None), RESTART_TIMEOUT_S, f"no {part} runs")
-        os.kill(pid, signal.SIGKILL)
-        return pid
-
     def kill_and_wait(self, part: Part) -> tuple[int, int]:
-        """The same, and wait until another process has taken its place; both pids."""
+        """SIGKILL the oldest process of a part, and wait until another one has taken its place; both pids."""
         before = set(self.pids(part))
-        killed = self.kill(part)
+        killed = wait_for(lambda: next(iter(self.pids(part)), 0), RESTART_TIMEOUT_S, f"no {part} runs")
+        os.kill(killed, signal.SIGKILL)
         successor = wait_for(
             lambda: next((pid for pid in self.pids(part) if pid not in before), None),
             RESTART_TIMEOUT_S,

@@ -68,6 +68,8 @@ async def judge(service: Service, scene: Scene, crowd: Crowd, places: int) -> li
     out_of_order = order_violations(holds, numbers)
     tickets = [Claimed(ticket=visitor.ticket, number=visitor.number) for visitor in joined_ones]
     draw = await asyncio.to_thread(_verify_by_command, service, scene, tickets)
+    since_opening_ms = [v.answered_ms - max(crowd.opens_at_ms, v.came_ms) for v in visitors if v.outcome]
+    since_admitted_ms = [v.answered_ms - v.admitted_ms for v in visitors if v.admitted_ms]
     outcomes = Counter(visitor.outcome or "nothing definite" for visitor in visitors)
     wanted = min(places, people)
     joined, before = int(crowd.board.queue.get("joined", 0)), sum("n" not in claims_of(v.ticket) for v in joined_ones)
@@ -76,8 +78,8 @@ async def judge(service: Service, scene: Scene, crowd: Crowd, places: int) -> li
     return [
         Verdict("joins a second before the opening", f"{len(crowd.joins_ms) / crowd.joined_s:,.0f}"),
         Verdict("a join, ms", quantiles(crowd.joins_ms)),
-        Verdict("from the opening to a definite answer, ms", quantiles(_since_opening_ms(crowd))),
-        Verdict("from being admitted to it, ms", quantiles(_since_admitted_ms(visitors))),
+        Verdict("from the opening to a definite answer, ms", quantiles(since_opening_ms)),
+        Verdict("from being admitted to it, ms", quantiles(since_admitted_ms)),
         Verdict("from the last place to everybody knowing, ms", _until_all_know(visitors)),
         Verdict("requests for the queue", ", ".join(f"{n} x {what}" for what, n in crowd.board.polls.items())),
         Verdict(
@@ -135,16 +137,6 @@ def _verify_by_command(service: Service, scene: Scene, tickets: Sequence[Claimed
     found: dict[str, Any] = json.loads(done.stdout)
     ok = found["ok"] and done.returncode == 0
     return {"ok": ok, "findings": found["findings"], "tickets": len(found["tickets"])}
-
-
-def _since_opening_ms(crowd: Crowd) -> list[float]:
-    """How long each person waited for a definite answer, from the opening or from when they came, whatever is later."""
-    opened_ms = crowd.opens_at_ms
-    return [v.answered_ms - max(opened_ms, v.came_ms) for v in crowd.visitors if v.outcome]
-
-
-def _since_admitted_ms(visitors: Sequence[Visitor]) -> list[float]:
-    return [visitor.answered_ms - visitor.admitted_ms for visitor in visitors if visitor.admitted_ms]
 
 
 def _until_all_know(visitors: Sequence[Visitor]) -> str:

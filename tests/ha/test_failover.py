@@ -12,8 +12,7 @@ from typing import TypeAlias
 import pytest
 
 from loadtest.ha.__main__ import COLUMNS, GATES, measure
-from loadtest.ha.faults import ALL, KILL, LAG_AND_KILL, NOBODY, ONE, PART_WITH_REPLICA, Fault, Mode
-from loadtest.ha.runs import Outcomes, run
+from loadtest.ha.runs import ALL, KILL, LAG_AND_KILL, NOBODY, ONE, PART_WITH_REPLICA, Fault, Mode, Outcomes, run
 
 AT_ONCE = 2
 RUNS = ((KILL, ALL), (PART_WITH_REPLICA, ALL), (PART_WITH_REPLICA, ONE), (LAG_AND_KILL, NOBODY))

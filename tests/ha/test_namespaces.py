@@ -7,9 +7,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from loadtest.ha.faults import ALL, NOBODY, PART_WITH_REPLICA
 from loadtest.ha.namespaces import Namespaces, obstacle, open_namespaces
-from loadtest.ha.runs import run
+from loadtest.ha.runs import ALL, NOBODY, PART_WITH_REPLICA, run
 from loadtest.ha.servers import running_servers
 
 SILENT_S = 0.5

@@ -4,8 +4,7 @@ import msgspec
 import pytest
 
 from loadtest.checker.evidence import LedgerEvidence, LedgerRecord
-from loadtest.faults.__main__ import main, table, wrong_of
-from loadtest.faults.catalogue import FAULTS
+from loadtest.faults.__main__ import FAULTS, main, table, wrong_of
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.rebuilding import differences, rebuild_of
 from loadtest.faults.running import Run, run_fault, run_together
@@ -86,8 +85,10 @@ def test_a_loss_fails_the_row_and_a_control_must_have_one() -> None:
 
 
 def test_an_unknown_fault_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--only", "no-such-fault"]) == 2
-    assert "kill-worker" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as refused:
+        main(["--only", "no-such-fault"])
+    assert refused.value.code == 2
+    assert "kill-worker" in capsys.readouterr().err
 
 
 def test_names_are_unique_and_what_shares_a_service_asks_for_nothing_of_its_own() -> None:

@@ -16,7 +16,7 @@ from loadtest.crowd.crowd import Crowd
 from loadtest.crowd.scenario import Plan
 from loadtest.faults import __main__ as command
 from loadtest.faults import contents, fault, processes, stores
-from loadtest.faults.catalogue import FAULTS
+from loadtest.faults.__main__ import FAULTS
 from loadtest.faults.fault import Fault, Missed, Scene
 from loadtest.faults.running import Run, open_stage
 from loadtest.stage.program import PROGRAM

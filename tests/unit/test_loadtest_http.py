@@ -68,4 +68,4 @@ async def test_a_connection_hands_over_each_answer_and_says_when_none_will_come(
         assert await connection.said.get() == 201
         connection.transport.write(request("PUT", "/", {}, b"last"))
         assert await connection.said.get() == "the server closed the connection"
-        assert not connection.is_open
+        assert connection.transport is None

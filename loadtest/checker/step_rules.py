@@ -1,13 +1,18 @@
-"""Whether each change came at a moment at which the rules allow it, by the ledger's own clock."""
+"""Whether each step of the journal was allowed when it came: by the ledger's own clock, and by openings.
+
+An opening and its quotas are moved, called off and paused as one.
+"""
 
 import datetime as dt
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 
 from reservasi.events import (
     AnyEvent,
     Confirmed,
     Ended,
     Held,
+    JournalEntry,
     OpeningRetired,
     OpeningSet,
     QuotaRetired,
@@ -15,10 +20,11 @@ from reservasi.events import (
     Returned,
     Unreadable,
 )
-from reservasi.model import QuotaTerms, State
+from reservasi.model import Opening, QuotaTerms, State
 
 REMEMBERED_MS = 86_400_000  # so long an ended reservation answers for its id, and the id makes no other
 EASTERNMOST = dt.timedelta(hours=14)  # where a day begins first
+PAUSED_MAX_MS = 366 * 86_400_000  # after which a pause is not expected to end
 
 
 class Times:
@@ -125,4 +131,92 @@ def _not_over(terms: QuotaTerms, at_ms: int) -> str | None:
     ends_at_ms = int(ends_at.timestamp() * 1000)
     if at_ms < max(ends_at_ms, terms.closes_at_ms):
         return f"retired at {at_ms}, closes at {terms.closes_at_ms} and ends at {ends_at_ms} at the earliest"
+    return None
+
+
+class OpeningRules:
+    """The openings and quotas of one program as they follow from the events alone.
+
+    Followed entry by entry, since what belongs together must be in one entry.
+    """
+
+    def __init__(self) -> None:
+        self._openings: dict[str, Opening] = {}
+        self._terms: dict[str, QuotaTerms] = {}
+
+    def follow(self, entry: JournalEntry) -> Iterator[tuple[int, str]]:
+        """What is wrong in one entry, with the seq of the event."""
+        openings, terms = dict(self._openings), dict(self._terms)  # as they were before it
+        for event in entry.events:
+            if isinstance(event, OpeningSet):
+                before = self._openings.get(event.opening.id)
+                self._openings[event.opening.id] = event.opening
+                if before is not None and (wrong := _changed(before, event.opening, entry.at_ms)):
+                    yield event.seq, f"{event.opening.id}: {wrong}"
+            elif isinstance(event, OpeningRetired):
+                retired = self._openings.pop(event.opening, None)
+                if retired is not None and (wrong := _goes_on(retired, entry.at_ms)):
+                    yield event.seq, f"{event.opening}: {wrong}"
+            elif isinstance(event, QuotaSet):
+                self._terms[event.quota] = event.terms
+            elif isinstance(event, QuotaRetired):
+                self._terms.pop(event.quota, None)
+        yield from self._left_behind(entry, openings, terms)
+        yield from self._moved_alone(entry, openings, terms)
+
+    def _left_behind(
+        self, entry: JournalEntry, openings: dict[str, Opening], terms: dict[str, QuotaTerms]
+    ) -> Iterator[tuple[int, str]]:
+        for id_, before in openings.items():
+            now = self._openings.get(id_, before)
+            is_called_off = now.cancelled and not before.cancelled
+            if not is_called_off and now.terms.opens_at_ms == before.terms.opens_at_ms:
+                continue
+            covered = (quota for quota, each in terms.items() if before.terms.covers(each))
+            for quota in self._terms.keys() & covered:
+                is_open = is_called_off and not self._terms[quota].closed
+                if is_open or not now.terms.covers(self._terms[quota]):
+                    yield entry.position.seq, f"{id_} was moved or called off, and {quota} was not"
+
+    def _moved_alone(
+        self, entry: JournalEntry, openings: dict[str, Opening], terms: dict[str, QuotaTerms]
+    ) -> Iterator[tuple[int, str]]:
+        """Quotas that left an opening which went on without them."""
+        for event in entry.events:
+            before = terms.get(event.quota) if isinstance(event, QuotaSet) else None
+            if before is None or not isinstance(event, QuotaSet) or event.terms.opens_at_ms == before.opens_at_ms:
+                continue
+            for opening in openings.values():
+                now = self._openings.get(opening.id, opening)
+                stays = now.terms.opens_at_ms == opening.terms.opens_at_ms
+                is_over = opening.cancelled or (not opening.paused and opening.terms.ends_at_ms <= entry.at_ms)
+                is_free = entry.at_ms < opening.terms.joins_from_ms and self._is_taken(event.terms)
+                if opening.terms.covers(before) and stays and not is_over and not is_free:
+                    yield event.seq, f"{event.quota} left {opening.id}, which opens at {opening.terms.opens_at_ms}"
+
+    def _is_taken(self, terms: QuotaTerms) -> bool:
+        return any(opening.terms.covers(terms) and not opening.cancelled for opening in self._openings.values())
+
+
+def _goes_on(opening: Opening, at_ms: int) -> str | None:
+    """Why an opening may not be retired yet. One that is paused goes on; the ledger gives it up after a year."""
+    if opening.paused and not opening.cancelled:
+        ends_at_ms = max(opening.terms.ends_at_ms, opening.paused_at_ms) + PAUSED_MAX_MS
+    else:
+        ends_at_ms = opening.terms.ends_at_ms
+    return f"retired at {at_ms}, and it ends at {ends_at_ms}" if at_ms < ends_at_ms else None
+
+
+def _changed(before: Opening, now: Opening, at_ms: int) -> str | None:
+    if before.cancelled and now != before:
+        return "it was called off, and then changed"
+    if before.paused and not now.paused:
+        lost_ms = max(0, at_ms - max(before.paused_at_ms, before.terms.opens_at_ms))
+        if now.terms.ends_at_ms != before.terms.ends_at_ms + lost_ms:
+            return f"paused for {lost_ms} ms, and the end went from {before.terms.ends_at_ms} to {now.terms.ends_at_ms}"
+    if (
+        now.terms.opens_at_ms != before.terms.opens_at_ms
+        and min(now.terms.opens_at_ms, before.terms.opens_at_ms) <= at_ms
+    ):
+        return f"moved at {at_ms} from {before.terms.opens_at_ms} to {now.terms.opens_at_ms}"
     return None
