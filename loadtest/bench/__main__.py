@@ -38,14 +38,10 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"requests in flight; all is measured with each (default {','.join(map(str, CONNECTIONS))})",
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default 2)")
-    parser.add_argument(
-        "--against",
-        metavar="REV",
-        help="compare this tree with that revision instead: checked out beside it, installed, measured interleaved",
-    )
-    parser.add_argument(
-        "--operations", type=names_of(OPERATIONS), metavar="NAME,...", help="with --against: only these operations"
-    )
+    against = "compare this tree with that revision instead: checked out beside it, installed, measured interleaved"
+    parser.add_argument("--against", metavar="REV", help=against)
+    operations = "with --against: only these operations"
+    parser.add_argument("--operations", type=names_of(OPERATIONS), metavar="NAME,...", help=operations)
     return parser.parse_args(argv)
 
 

@@ -40,6 +40,10 @@ class Pair:
         return sum(self.other[figure] for figure in figures) / sum(self.base[figure] for figure in figures)
 
 
+def mean(first: Measured, second: Measured) -> Measured:
+    return {figure: (first[figure] + second[figure]) / 2 for figure in first}
+
+
 def firm(pairs: Sequence[Pair]) -> Sequence[Pair]:
     """Those that count; all of them when there is none."""
     return [pair for pair in pairs if pair.counts] or pairs

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from loadtest.bench import claims
 from loadtest.bench.client import Load, run_load
-from loadtest.bench.figures import Measured, Pair, Say, WrongResult
+from loadtest.bench.figures import Measured, Pair, Say, WrongResult, mean
 from loadtest.bench.ground import Ground
 from loadtest.bench.variants import COMPARED, STRONG, Bare, Ours, OursRecorded, Variant
 from loadtest.stage.cores import busy_s
@@ -140,9 +140,7 @@ class Meter:
 
 def bracketed(before: Measured, measured: Measured, after: Measured) -> Pair:
     """A measurement between two of the bare handler, of which their mean is the base."""
-    base = {name: (before[name] + after[name]) / 2 for name in before} | {
-        "max_ms": max(before["max_ms"], after["max_ms"])
-    }
+    base = {**mean(before, after), "max_ms": max(before["max_ms"], after["max_ms"])}
     return Pair(base, measured, abs(after[RATE] - before[RATE]) / base[RATE])
 
 

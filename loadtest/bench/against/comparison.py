@@ -6,7 +6,7 @@ import resource
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from loadtest.bench.against.stand import Stand, started
 from loadtest.bench.claims import get
 from loadtest.bench.client import Line
 from loadtest.bench.command import carry_out
-from loadtest.bench.figures import Figure, Pair, Say, WrongResult, by_turns, ratio, table_of
+from loadtest.bench.figures import Figure, Measured, Pair, Say, WrongResult, by_turns, mean, ratio, table_of
 from loadtest.stage.cores import Cores, pinned, resident_bytes
 from loadtest.stage.http import UnreadableAnswer
 from loadtest.stage.service import Part
@@ -28,7 +28,6 @@ from loadtest.stage.undisturbed import undisturbed
 OPERATIONS = {operation.name: operation for operation in ALL}
 ROUNDS = 5
 WARM_UP = 5  # requests on each connection before its time counts
-BLOCKS = "ABBA"  # of one round: whoever comes first, a drift weighs on both
 SMOKE_SCALE = 0.05  # of the requests
 CONNECTIONS = 10_000
 SMOKE_CONNECTIONS = 100
@@ -125,16 +124,13 @@ def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say
 
 
 def _pair(here: Stand, there: Stand, operation: Operation, scale: float) -> Pair:
-    costs: dict[str, list[Mapping[str, float]]] = {"A": [], "B": []}
-    for side in BLOCKS:
-        costs[side].append(measure(here if side == "A" else there, operation, scale))
-    other, base = (
-        {name: statistics.fmean(cost[name] for cost in side) for name in (FRONT, LEDGER)} for side in costs.values()
-    )
-    return Pair(base=base, other=other)
+    """Both sides in blocks, of which one side has the outer ones, so that a drift weighs on both."""
+    order = (here, there, there, here)
+    first, second, third, fourth = (measure(stand, operation, scale) for stand in order)
+    return Pair(base=mean(second, third), other=mean(first, fourth))
 
 
-def measure(stand: Stand, operation: Operation, scale: float) -> Mapping[str, float]:
+def measure(stand: Stand, operation: Operation, scale: float) -> Measured:
     """One block of one operation on a connection of its own."""
     for _ in range(operation.tries - 1):
         try:
@@ -144,7 +140,7 @@ def measure(stand: Stand, operation: Operation, scale: float) -> Mapping[str, fl
     return _measure_once(stand, operation, scale)
 
 
-def _measure_once(stand: Stand, operation: Operation, scale: float) -> Mapping[str, float]:
+def _measure_once(stand: Stand, operation: Operation, scale: float) -> Measured:
     count = max(1, round(operation.block * scale))
     warm_up, work = (operation.prepare(stand, number) for number in (min(WARM_UP, count), count))
     with Line(stand.port) as line, operation.during(stand), undisturbed():

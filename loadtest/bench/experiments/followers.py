@@ -64,12 +64,11 @@ def _run(pipe: Connection, url: str, count: int, wanted: bool, programs: Sequenc
     logs.configure("warning", "console")
     if not wanted:
         follower.IDLE_AFTER_S = 0.0  # at rest at once
-    uvloop.run(_follow(pipe, url, count, wanted, programs))
+    uvloop.run(_follow(pipe, [Servers(url) for _ in range(count)], wanted, programs))
 
 
-async def _follow(pipe: Connection, url: str, count: int, wanted: bool, programs: Sequence[str]) -> None:
+async def _follow(pipe: Connection, servers: Sequence[Servers], wanted: bool, programs: Sequence[str]) -> None:
     """Answer each number of places once every view has so many taken."""
-    servers = [Servers(url) for _ in range(count)]
     fronts = [_front(each, programs) for each in servers]
     wanting = asyncio.create_task(_want(fronts)) if wanted else None  # noqa: F841 - kept from the collector
     while True:

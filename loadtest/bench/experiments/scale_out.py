@@ -152,14 +152,14 @@ class Found:
         return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
+@dataclass
 class Meter:
     """Measures in clusters of each shape, created at its first use, until the block ends."""
 
-    def __init__(self, sizes: Sizes, cores: Cores, stack: AsyncExitStack) -> None:
-        self._sizes = sizes
-        self._cores = cores
-        self._stack = stack
-        self._by_shape: dict[tuple[int, int], LocalCluster] = {}
+    sizes: Sizes
+    cores: Cores
+    stack: AsyncExitStack
+    by_shape: dict[tuple[int, int], LocalCluster] = field(default_factory=dict)
 
     async def measure(self, case: Case) -> Work:
         """One measurement in programs of its own, which are gone afterwards."""
@@ -176,7 +176,7 @@ class Meter:
             if case.confirms:
                 await _carry_out(crowd, case, confirm=False)
             sums, used_s, front_s = await _sums(cluster, ledgers), _used_s(cluster, followers), time.process_time()
-            with pinned(self._cores.front):
+            with pinned(self.cores.front):
                 await _carry_out(crowd, case, confirm=case.confirms)
             front_s = time.process_time() - front_s
             await _replicated(cluster)
@@ -202,7 +202,7 @@ class Meter:
     async def _rest(self, case: Case) -> Work:
         """What fronts cost while nobody claims: each asks again and again how far every program is."""
         followed = case.followers * PROGRAMS
-        async with self._opened(case, [self._sizes.quotas] * PROGRAMS) as (cluster, ledgers):
+        async with self._opened(case, [self.sizes.quotas] * PROGRAMS) as (cluster, ledgers):
             alone_us, _ = await self._a_second(cluster, Followers(cluster.url, ledgers, 0))
             async with Followers(cluster.url, ledgers, case.followers, wanted=case.wanted) as followers:
                 valkey_us, followers_us = await self._a_second(cluster, followers)
@@ -211,20 +211,20 @@ class Meter:
     async def _a_second(self, cluster: LocalCluster, followers: Followers) -> list[float]:
         """Processor time of the one server and of the followers in a second, in microseconds."""
         started_s, used_s = time.perf_counter(), _used_s(cluster, followers)
-        await asyncio.sleep(self._sizes.idle_s)
+        await asyncio.sleep(self.sizes.idle_s)
         took_s = time.perf_counter() - started_s
         return [spent_s / took_s * 1e6 for spent_s in map(sub, _used_s(cluster, followers), used_s)]
 
     def _places(self, case: Case, share: int) -> int:
         """A program's places: its share, as many in each quota."""
-        wanted = self._sizes.claims * share / sum(case.shares)
-        quotas = self._sizes.quotas
-        return max(1, round(min(wanted, self._sizes.calls_max * case.batch) / quotas)) * quotas
+        wanted = self.sizes.claims * share / sum(case.shares)
+        quotas = self.sizes.quotas
+        return max(1, round(min(wanted, self.sizes.calls_max * case.batch) / quotas)) * quotas
 
     @asynccontextmanager
     async def _opened(self, case: Case, counts: Sequence[int]) -> AsyncIterator[tuple[LocalCluster, list[OwnLedger]]]:
         """Programs with so many places each; nothing is left of them, neither in memory nor in the files."""
-        cluster, quotas = await self._cluster(case), self._sizes.quotas
+        cluster, quotas = await self._cluster(case), self.sizes.quotas
         acks = acks_wanted(replicas=case.acks, timeout_ms=ACK_TIMEOUT_MS, aof="off")
         try:
             async with AsyncExitStack() as stack:
@@ -245,12 +245,12 @@ class Meter:
     async def _cluster(self, case: Case) -> LocalCluster:
         """The servers of a case; their files are rewritten only between two measurements."""
         shape = (case.primaries, case.replicas)
-        if shape not in self._by_shape:
-            cluster = await self._stack.enter_async_context(local_cluster(case.primaries, replicas=case.replicas))
+        if shape not in self.by_shape:
+            cluster = await self.stack.enter_async_context(local_cluster(case.primaries, replicas=case.replicas))
             for node in cluster.nodes:
                 await node.ask("CONFIG", "SET", "auto-aof-rewrite-percentage", 0)
-            self._by_shape[shape] = cluster
-        return self._by_shape[shape]
+            self.by_shape[shape] = cluster
+        return self.by_shape[shape]
 
 
 def _used_s(cluster: LocalCluster, followers: Followers) -> list[float]:

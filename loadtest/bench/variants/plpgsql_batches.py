@@ -4,8 +4,7 @@ Its tables serve every rival that claims or records in PostgreSQL, each in a sch
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 import asyncpg
@@ -14,7 +13,7 @@ from aiohttp import web
 from loadtest.bench.figures import WrongResult
 from loadtest.bench.ground import CAPACITY
 from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
-from loadtest.bench.variants.variant import Baseline, Rival
+from loadtest.bench.variants.variant import Baseline, Rival, connected
 
 SCHEMA = "bench_batches"
 BATCH_MAX = 256
@@ -158,18 +157,9 @@ def session(schema: str) -> dict[str, str]:
     }
 
 
-@asynccontextmanager
-async def connected(dsn: str, schema: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    connection = await asyncpg.connect(dsn, server_settings=session(schema))
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 async def create(dsn: str, schema: str, quotas: Mapping[str, int], statements: Sequence[str] = ()) -> None:
     """Make the schema with its quotas and their capacities, and whatever else the rival wants in it."""
-    async with connected(dsn, schema) as connection:
+    async with connected(dsn, **session(schema)) as connection:
         await connection.execute(f"CREATE SCHEMA {schema}")
         for statement in (TABLES, *statements):
             await connection.execute(statement)
@@ -187,6 +177,6 @@ async def held(dsn: str, schema: str) -> int:
 
 async def counts(dsn: str, schema: str) -> tuple[int, int]:
     """How many reservations there are, and how many places are taken."""
-    async with connected(dsn, schema) as connection:
+    async with connected(dsn, **session(schema)) as connection:
         rows = await connection.fetchval("SELECT count(*) FROM reservations")
         return rows, await connection.fetchval("SELECT coalesce(sum(capacity - remaining), 0) FROM quotas")

@@ -4,6 +4,8 @@ import contextlib
 import os
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import ClassVar
 
@@ -115,16 +117,21 @@ class Rival(Variant):
             await role.stop()
 
 
-async def quieten_backends(dsn: str, application: str) -> None:
-    """Let PostgreSQL's processes for these sessions (a pattern of LIKE) use only the time that others leave."""
-    connection = await asyncpg.connect(dsn)
+@asynccontextmanager
+async def connected(dsn: str, **settings: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+    connection = await asyncpg.connect(dsn, server_settings=settings)
     try:
-        backends = await connection.fetch(BACKENDS, application)
+        yield connection
     finally:
         await connection.close()
-    for (pid,) in backends:
-        with contextlib.suppress(ProcessLookupError):
-            yield_to_others(pid)
+
+
+async def quieten_backends(dsn: str, application: str) -> None:
+    """Let PostgreSQL's processes for these sessions (a pattern of LIKE) use only the time that others leave."""
+    async with connected(dsn) as connection:
+        for (pid,) in await connection.fetch(BACKENDS, application):
+            with contextlib.suppress(ProcessLookupError):
+                yield_to_others(pid)
 
 
 def pid_of(role: Role) -> int:
