@@ -125,7 +125,9 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
         seen = await overload(scene, seconds=options.seconds, peak_s=peak_s, seed=options.seed)
         wrong = show_findings(await scene.check())
     title = f"{FACTOR:g} times of the peak; {slowness.title}"
-    kept = verdicts.report(console, title, judge(seen), options.json, environment)
+    # `make bench ARGS="--against REV"` compares these facts with what another revision's command writes.
+    facts = {"seconds": seen.outcomes.seconds, "outcomes": seen.outcomes.counts}
+    kept = verdicts.report(console, title, judge(seen), options.json, environment, **facts)
     return 0 if kept and not wrong else 1
 
 

@@ -30,15 +30,20 @@ def open_console() -> Console:
 
 
 def report(
-    console: Console, title: str, verdicts: Sequence[Verdict], json: Path | None, environment: dict[str, Any]
+    console: Console,
+    title: str,
+    verdicts: Sequence[Verdict],
+    json: Path | None,
+    environment: dict[str, Any],
+    **facts: Any,
 ) -> bool:
-    """Print the verdicts, and write them as JSON where that was asked for; whether all are met."""
+    """Print the verdicts, and write them with these facts as JSON where that was asked for; whether all are met."""
     rows = tuple((each.name, each.value, each.bound, "met" if each.met else "NOT MET") for each in verdicts)
     wrong = (f"{each.name}: {line[:NAMED_CHARS]}" for each in verdicts for line in each.wrong[:NAMED_MAX])
     table = Table(title=title, columns=("what", "measured", "bound", "verdict"), rows=rows, notes=tuple(wrong))
     table.show(console)
     if json is not None:
-        write_run(json, command(), environment, [table])
+        write_run(json, command(), environment, [table], **facts)
     return all(each.met for each in verdicts)
 
 

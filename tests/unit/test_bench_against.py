@@ -4,10 +4,13 @@ import dataclasses
 import itertools
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -20,7 +23,11 @@ from loadtest.bench.against.stand import Stand
 from loadtest.bench.claims import get, send
 from loadtest.bench.client import check
 from loadtest.bench.figures import Pair, WrongResult
+from loadtest.openloop import commands, overload
+from loadtest.openloop.outcomes import HELD, OVERLOADED, Outcomes
+from loadtest.stage.cores import Cores
 from loadtest.stage.http import Answer
+from loadtest.stage.verdicts import open_console
 
 QUEUE = OPERATIONS["queue"]
 
@@ -118,6 +125,26 @@ def test_refusals_a_second_are_those_of_the_middle_run() -> None:
     refusals, places = comparison.overload_figures([facts(90), facts(200), facts(120)], [facts(100)])
     assert (refusals.value, refusals.met) == (1.2, True)
     assert (places.value, places.target) == (1.0, None)
+
+
+async def test_an_overload_run_of_this_tree_writes_what_is_compared(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    @asynccontextmanager
+    async def scene(*_: object) -> AsyncIterator[Any]:
+        yield SimpleNamespace(ground=None, check=AsyncMock(return_value=[]))
+
+    outcomes = Outcomes(2.0, counts=Counter({OVERLOADED: 8, HELD: 3}))
+    monkeypatch.setattr(overload, "open_scene", scene)
+    monkeypatch.setattr(overload, "describe", AsyncMock(return_value={}))
+    monkeypatch.setattr(overload, "overload", AsyncMock(return_value=SimpleNamespace(outcomes=outcomes)))
+    monkeypatch.setattr(overload, "judge", lambda _: [])
+    written = tmp_path / "overload.json"
+    options = commands.parser_of("overload", "", seconds=2.0, slowed=True).parse_args(["--json", str(written)])
+    assert await overload.run(Cores.split(), open_console(), options) == 0
+    facts = json.loads(written.read_text())
+    assert [figure.value for figure in comparison.overload_figures([facts], [facts])] == [1.0, 1.0]
+    assert [figure.note for figure in comparison.overload_figures([facts], [facts])] == ["4 -> 4", "2 -> 2"]
 
 
 @pytest.mark.parametrize("revision", ["no-such-revision", "--help", "HEAD:README.md", ""])
