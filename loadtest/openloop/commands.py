@@ -14,7 +14,7 @@ from loadtest.stage.environment import warnings
 from loadtest.stage.http import UnreadableAnswer
 from loadtest.stage.verdicts import open_console
 from reservasi import logs
-from reservasi.cli.serving import raise_open_files
+from reservasi.cli.front_serving import raise_open_files
 from reservasi.errors import ReservasiError
 
 FILES = 65_536

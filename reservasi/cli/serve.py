@@ -1,4 +1,4 @@
-"""`reservasi api` and `reservasi worker`: their flags, and the module that `up` starts; the work is in `serving`."""
+"""`reservasi api` and `reservasi worker`: their flags; `front_serving` and `worker_serving` do the work."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ def api(
         log_format="json" if as_json else None,
     )
     _share_metrics()
-    from reservasi.cli.serving import run_fronts
+    from reservasi.cli.front_serving import run_fronts
 
     run_fronts(settings, read)
 
@@ -52,7 +52,7 @@ def worker(
     With --programs for some programs; another worker must run for the others.
     """
     from reservasi.cli.reloading import begin
-    from reservasi.cli.serving import run_worker
+    from reservasi.cli.worker_serving import run_worker
 
     settings, read = begin(
         worker_admin_port=admin_port,

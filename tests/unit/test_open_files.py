@@ -7,7 +7,7 @@ import pytest
 
 RAISED = """
 import resource
-from reservasi.cli.serving import raise_open_files
+from reservasi.cli.front_serving import raise_open_files
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 4096))
 raise_open_files({wanted})
 print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -1,17 +1,13 @@
-"""Runs `reservasi api` and `reservasi worker`, the two kinds of process that `up` starts.
+"""Runs `reservasi api`: fronts under gunicorn.
 
-Fronts run under gunicorn: it owns the listening socket, restarts a process that dies, and lets a process finish its
-requests before it stops. Each process serves the admin port, so that it answers while others are busy. At SIGHUP `api`
-reads its settings again (`reloading.py`) and replaces its fronts one by one; a `worker` ends, as at SIGTERM and SIGINT,
-once its batch is recorded, and is restarted by its supervisor. Both continue unchanged if a new process could not start
-(`reload_check.py`).
+Gunicorn owns the listening socket, restarts a process that dies, and lets a process finish its requests before it
+stops. Each process serves the admin port, so that it answers while others are busy. At SIGHUP the settings are read
+again (`reloading.py`) and the fronts replaced one by one, unless a new front could not start (`reload_check.py`).
 """
 
-import asyncio
 import os
 import resource
 import shutil
-import signal
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -21,25 +17,21 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 
 from reservasi import logs
-from reservasi.admin import front_readiness, serve_admin, worker_readiness
+from reservasi.admin import front_readiness, serve_admin
 from reservasi.bootstrap.addresses import with_rights_of
 from reservasi.bootstrap.commands import open_operations
 from reservasi.bootstrap.fronts import open_front
 from reservasi.bootstrap.safety import refuse_unusable
-from reservasi.bootstrap.worker import open_worker
-from reservasi.catalogue import Catalogue
 from reservasi.cli import ports
 from reservasi.cli.invocation import run
 from reservasi.cli.reload_check import refuse_reload
-from reservasi.cli.reloading import Read, look_again, read_again, refused, unexpected
-from reservasi.errors import ConfigurationError
+from reservasi.cli.reloading import Read, read_again
 from reservasi.front.app import create_app
 from reservasi.front.process.garbage_collector import set_aside_what_stays
 from reservasi.front.process.place_gauges import place_gauges
 from reservasi.front.process.rolling_reload import FrontProcess, OurLog, RollingArbiter
 from reservasi.front.serving import create_runner
-from reservasi.health import Health
-from reservasi.ledger.access import FRONT, WORKER
+from reservasi.ledger.access import FRONT
 from reservasi.logs import get_logger
 from reservasi.metrics import MULTIPROCESS_DIR_PREFIX, MULTIPROCESS_DIR_VARIABLE, forget_process
 from reservasi.process_metrics import Name
@@ -158,49 +150,6 @@ async def _refuse_what_no_front_can_use(settings: Settings) -> None:
     """Check stores, schema and key ring once before the fronts do, so that a fault is logged once."""
     async with open_operations(with_rights_of(FRONT, settings), wait_s=settings.start_timeout_s) as operations:
         await refuse_unusable(operations.settings, operations.servers)
-
-
-def run_worker(settings: Settings, read: Read) -> None:
-    """Run a worker until it is stopped."""
-    run(_work(settings, read))
-
-
-async def _work(settings: Settings, read: Read) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for received in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(received, stop.set)
-    reloading: set[asyncio.Task[None]] = set()
-
-    def hang_up() -> None:
-        if not reloading:
-            task = loop.create_task(_end_for_reload(settings, read, stop))
-            reloading.add(task)
-            task.add_done_callback(reloading.discard)
-
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
-    health = Health()
-    catalogue: Catalogue | None = None
-    readiness = worker_readiness(health, lambda: catalogue)
-    admin = ports.take("worker_admin_port", settings.admin_host, settings.worker_admin_port)
-    async with (
-        serve_admin(readiness, settings.admin_host, settings.worker_admin_port, sockets=admin),
-        open_worker(settings, health) as running,
-    ):
-        catalogue = running.catalogue
-        await stop.wait()
-
-
-async def _end_for_reload(settings: Settings, read: Read, stop: asyncio.Event) -> None:
-    """End, so that the supervisor starts a new worker; or continue if that one could not start."""
-    try:
-        await asyncio.to_thread(lambda: refuse_reload(settings, look_again(read), WORKER))
-    except ConfigurationError as error:
-        refused(error)
-    except Exception as error:  # nothing awaits this task
-        refused(unexpected(error))
-    else:
-        stop.set()
 
 
 def raise_open_files(connections_max: int) -> None:
