@@ -1,4 +1,4 @@
-"""Prebuilt requests over kept-alive raw connections: a closed loop of many callers, and a line for one."""
+"""Prebuilt requests over raw keep-alive connections: a closed loop of many callers, or one caller."""
 
 import asyncio
 import gzip
@@ -43,7 +43,7 @@ class Load:
         return self.answers.total() - self.claimed
 
     def check(self, name: str) -> None:
-        """There are no other answers."""
+        """Every answer was a wanted one."""
         if self.refused:
             raise WrongResult(f"{name} answered {dict(self.answers)}, not always {self.wanted}")
 
@@ -118,7 +118,7 @@ async def run_load(
 
 
 class Line:
-    """One caller on one connection, who asks one thing after the other."""
+    """One keep-alive connection, for requests one after the other."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection((HOST, port), LINE_TIMEOUT_S)
@@ -131,7 +131,7 @@ class Line:
         self._socket.close()
 
     def send(self, content: bytes) -> None:
-        """Ask, without waiting for the answer."""
+        """Send a request without waiting for its answer."""
         self._socket.sendall(content)
 
     def receive(self) -> Answer:
@@ -149,7 +149,7 @@ class Line:
         return self.receive()
 
     def json(self, content: bytes, wanted: int = 200) -> Any:
-        """What the answer says, when it has that status."""
+        """The JSON of the answer, which must have this status."""
         return json.loads(plain(check(self.ask(content), wanted)))
 
     def fileno(self) -> int:
@@ -157,7 +157,7 @@ class Line:
 
 
 def answered(lines: Sequence[Line]) -> int:
-    """How many have an answer that has begun to come."""
+    """How many connections have received the beginning of an answer."""
     poll = select.poll()
     for line in lines:
         poll.register(line, select.POLLIN)
@@ -170,7 +170,7 @@ def plain(answer: Answer) -> bytes:
 
 
 def check(answer: Answer, wanted: int, problem: str = "") -> Answer:
-    """The answer, when it has that status, and is that problem."""
+    """The answer, which must have this status and problem type."""
     if answer.status != wanted or (problem and f'"/problems/{problem}"'.encode() not in plain(answer)):
         text = plain(answer)[:300].decode(errors="replace")
         raise WrongResult(f"{answer.status} instead of {wanted} {problem}: {text}")

@@ -1,4 +1,4 @@
-"""What the benchmark's commands share: arguments, and how they show and write what they found."""
+"""Shared by the benchmark's commands: arguments, output on the console and as JSON."""
 
 import argparse
 import subprocess
@@ -22,7 +22,7 @@ FAILURES = (WrongResult, UnreadableAnswer, ReservasiError, RuntimeError, OSError
 
 
 class Found(Protocol):
-    """What a run found out. It is filled as the run goes on, so that a failure loses nothing."""
+    """The results of a run. They are added one by one, so that a failure loses none of the earlier ones."""
 
     environment: dict[str, Any]
 
@@ -32,7 +32,7 @@ class Found(Protocol):
 
 
 def parser_of(module: str, about: str | None, parts: Sequence[str], rounds: str) -> argparse.ArgumentParser:
-    """The arguments of every command; `parts` may be chosen from, and `rounds` says how many there are by default."""
+    """The arguments of every command. `parts` are the choices of `--only`; `rounds` says their default."""
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
     parser.add_argument("--rounds", type=positive, help=f"rounds that are measured (default {rounds})")
     parser.add_argument(
@@ -55,7 +55,7 @@ def positive(text: str) -> int:
 
 
 def names_of(known: Iterable[str]) -> Callable[[str], frozenset[str]]:
-    """Reads some of these names, with commas between."""
+    """A parser of comma-separated names that accepts only the known ones."""
 
     def read(text: str) -> frozenset[str]:
         names = frozenset(name.strip() for name in text.split(","))
@@ -67,7 +67,7 @@ def names_of(known: Iterable[str]) -> Callable[[str], frozenset[str]]:
 
 
 def carry_out(found: Found, measure: Callable[[Cores, Say], None], json: Path | None) -> int:
-    """Measure, print, and write what was asked for. 0 also where a target is missed: it is a measurement."""
+    """Measure, print, and write the JSON; the exit code. A missed target is a result, not a failure."""
     console, errors = open_console(), Console(stderr=True, highlight=False, soft_wrap=True)
     logs.configure("warning", "console")
     cores, status = Cores.split(), 0

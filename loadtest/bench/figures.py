@@ -1,6 +1,6 @@
-"""Measurements by turns, pair by pair, and figures beside their targets.
+"""Measurements of two sides taken in turn, their ratios, and figures with their targets.
 
-Sides that are measured by turns suffer alike from what the machine does meanwhile, so that their ratios mean something.
+Whatever else the machine does affects both sides alike, so a ratio says more than either measurement.
 """
 
 import statistics
@@ -19,24 +19,24 @@ Measured: TypeAlias = Mapping[str, float]  # by the name of the figure
 
 
 class WrongResult(Exception):
-    """What was measured is not what should have been, so that its figures mean nothing; it ends every run."""
+    """A measurement checked its own result and found it wrong. Its figures mean nothing, so it ends the run."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What the same work cost on two sides, one right after the other."""
+    """The same work measured on two sides, one directly after the other."""
 
     base: Measured
     other: Measured
-    drift: float = 0.0  # how far the base moved meanwhile, as a share
+    drift: float = 0.0  # change of the base during the measurement, as a share
 
     @property
     def counts(self) -> bool:
-        """Whether the ground was firm enough."""
+        """Whether the base was steady enough for the ratio to be used."""
         return self.drift <= DRIFT_MAX
 
     def ratio(self, *figures: str) -> float:
-        """The sum of these figures on the other side, as a share of that on the base."""
+        """The sum of these figures on the other side, divided by their sum on the base."""
         return sum(self.other[figure] for figure in figures) / sum(self.base[figure] for figure in figures)
 
 
@@ -45,21 +45,21 @@ def mean(first: Measured, second: Measured) -> Measured:
 
 
 def firm(pairs: Sequence[Pair]) -> Sequence[Pair]:
-    """Those that count; all of them when there is none."""
+    """The pairs that count, or all of them if none does."""
     return [pair for pair in pairs if pair.counts] or pairs
 
 
 def ratio(pairs: Sequence[Pair], *figures: str) -> float:
-    """The median of the pairs' ratios, in which a drift between two pairs does not show."""
+    """The median of the pairs' ratios."""
     return statistics.median(pair.ratio(*figures) for pair in pairs)
 
 
 def by_turns(
     sides: Sequence[Side], rounds: int, say: Say = lambda _: None, *, warm_up: bool = True
 ) -> Iterator[tuple[bool, Sequence[Side]]]:
-    """The sides in the order of each round, and whether the round counts, which one that warms up does not.
+    """For each round whether it counts (the first one warms up), and the sides in the order of their measurements.
 
-    Each round reverses the order, so that a drift of the machine weighs on all sides.
+    Each round reverses the order, so that a drift of the machine affects all sides alike.
     """
     for number in range(not warm_up, rounds + 1):
         say(f"round {number} of {rounds}" if number else "warming up")
@@ -109,5 +109,5 @@ def table_of(title: str, figures: Sequence[Figure], notes: tuple[str, ...] = ())
 
 
 def number(value: float) -> str:
-    """Two digits after the point where they say something."""
+    """Two decimals, or none for large and whole numbers."""
     return f"{value:,.0f}" if abs(value) >= 1000 or value == int(value) else f"{value:,.2f}"

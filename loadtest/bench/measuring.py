@@ -1,4 +1,4 @@
-"""Load on a server that answers claims, interleaved with load on the bare handler, to which ratios are taken."""
+"""Measures servers that answer claims, each between two measurements of the bare handler, as ratios to it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
@@ -25,7 +25,7 @@ Check = Callable[[Load], Awaitable[None]]  # raises WrongResult
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What is compared, and on what it stands."""
+    """Which variants are compared, with how many front processes and how slow a disk."""
 
     variants: tuple[type[Variant], ...] = COMPARED
     processes: int = 1  # of each front
@@ -53,16 +53,16 @@ class Plan:
 
 
 async def leaves_nothing(_load: Load) -> None:
-    """An answer from memory leaves nothing behind that could be checked."""
+    """The check of an answer from memory, which changes no store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """What can be measured: a server, and what is asked of it."""
+    """A server that is measured, and the requests it gets."""
 
     name: str
     variant: Variant
-    requests: Callable[[int], list[bytes]]  # so many further ones
+    requests: Callable[[int], list[bytes]]  # that many new ones
     check: Check = leaves_nothing
     wanted: int = 201  # the status that every answer must have
     answer_bytes: int = 0  # the size that every answer must have
@@ -78,16 +78,16 @@ class Subject:
 
 
 class Meter:
-    """Measures one subject after the other, as long as the plan says."""
+    """Measures subjects according to a plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._rates: dict[str, float] = {}  # the last measured ones, from which follows how many `seconds` take
 
     async def measure(self, subject: Subject, requests: int = 0) -> Measured:
-        """One measurement: answers, latencies, and the processor time a request of each process.
+        """One measurement: answers a second, latencies, and each process's processor time per request.
 
-        Background work until it is settled is included, but in `front_share`, the front's use of its core under load.
+        Processor time includes background work until `settle` returns. `front_share` is measured under load only.
         """
         plan, variant = self.plan, subject.variant
         rate = self._rates.get(subject.name, REQUESTS_MIN)
@@ -119,7 +119,7 @@ class Meter:
         }
 
     async def rounds(self, bare: Subject, subjects: Sequence[Subject], say: Say) -> dict[str, list[Pair]]:
-        """Each subject's measurements, one a round: bare, a subject, bare, the next one, bare."""
+        """One pair per subject and round. The order is: bare, a subject, bare, the next subject, bare."""
         for subject in (bare, *subjects):
             say(f"warming up: {subject.name}")
             await self.measure(subject, min(self.plan.warm_up_claims, REQUESTS_MIN))
@@ -139,13 +139,13 @@ class Meter:
 
 
 def bracketed(before: Measured, measured: Measured, after: Measured) -> Pair:
-    """A measurement between two of the bare handler, of which their mean is the base."""
+    """The pair of a measurement and the mean of the bare handler's before and after it."""
     base = {**mean(before, after), "max_ms": max(before["max_ms"], after["max_ms"])}
     return Pair(base, measured, abs(after[RATE] - before[RATE]) / base[RATE])
 
 
 def check_size(name: str, load: Load, answer_bytes: int) -> None:
-    """Every answer has the size that all have."""
+    """Every answer must have this size."""
     sizes = load.answer_bytes
     if max(sizes) > answer_bytes or min(sizes) < answer_bytes - SIZE_SLACK:
         raise WrongResult(f"{name} answers in {sorted(sizes)} bytes instead of {answer_bytes}")
@@ -158,7 +158,7 @@ async def started(variant: Variant, stack: AsyncExitStack) -> None:
 
 
 class Bench:
-    """Our own service, and the rivals while they are compared with it. Everybody claims once in a whole run."""
+    """Our own service and the rivals that are compared with it. Every person claims once in a whole run."""
 
     def __init__(self, ground: Ground, plan: Plan) -> None:
         self.ground = ground
@@ -174,7 +174,7 @@ class Bench:
 
     @asynccontextmanager
     async def compared(self, kinds: Sequence[type[Variant]]) -> AsyncIterator[tuple[Subject, list[Subject]]]:
-        """The bare handler and these variants, as long as they run."""
+        """Run the bare handler and these variants, and yield their subjects."""
         ground = replace(self.ground, answer_bytes=self.answer_bytes)
         async with AsyncExitStack() as stack:
             bare, subjects = Bare(ground), list[Subject]()
@@ -188,13 +188,13 @@ class Bench:
             yield self._subject(Bare, bare), subjects
 
     def claims(self, count: int, quotas: Sequence[str]) -> list[bytes]:
-        """The claims of so many further people."""
+        """Claims of that many new people."""
         self._people += count
         return claims.requests(self._people - count, count, quotas)
 
     def _subject(self, kind: type[Variant], variant: Variant) -> Subject:
         async def check(load: Load) -> None:
-            """The store holds exactly as many claims."""
+            """The store must hold exactly as many claims as were answered 201."""
             claimed = self._claimed[variant.name] = self._claimed.get(variant.name, 0) + load.claimed
             held = await variant.held()
             if held is not None and held != claimed:

@@ -1,4 +1,4 @@
-"""A program of a measurement's own: its quotas, claims as large as real ones, and the calls to its ledger."""
+"""The ledger of a program that only a measurement uses, with claims as large as real ones."""
 
 import asyncio
 import itertools
@@ -37,7 +37,7 @@ AnyCommand = TypeVar("AnyCommand", bound=Command)
 
 
 class OwnLedger:
-    """One program's ledger, owned by the measurement: nothing is recorded. Its people come one after the other."""
+    """One program's ledger, owned by the measurement. Nothing is recorded, and every claim is of a new person."""
 
     def __init__(self, servers: Servers, program: str, quotas: int, batch: int, acks: Acks | None) -> None:
         library, server = read_library(), servers.of(program)
@@ -67,9 +67,9 @@ class OwnLedger:
         await self.submit(offers, Outcome.QUOTA_SET, in_flight=LOAD_BATCH)
 
     def claims(self, count: int, width: int = 0) -> list[Claim]:
-        """Claims of so many further people, who take the quotas in turn.
+        """Claims of that many new people, for the quotas in turn.
 
-        With `width` every `BATCH` of them name so many quotas, and the next `BATCH` others.
+        With `width`, each group of `BATCH` claims names that many quotas, and the next group other ones.
         """
         return [self._claim(number, width) for number in itertools.islice(self._people, count)]
 
@@ -80,7 +80,7 @@ class OwnLedger:
         return Claim(reservation_id=name, quota=quota, fingerprint=name[-16:], sealed=SEALED, persons=(name[-22:],))
 
     async def submit(self, commands: Sequence[Command], wanted: Outcome, in_flight: int) -> None:
-        """Carry out commands through the group commit, so many of them under way at any time, all with this outcome."""
+        """Submit commands to the group commit with this many in flight; all must have this outcome."""
         waiting, left = deque(commands), len(commands)
         outcomes: Counter[Outcome] = Counter()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -104,7 +104,7 @@ class OwnLedger:
             raise WrongResult(f"{self.program}: {dict(outcomes)} instead of {len(commands)} {wanted.value}")
 
     async def fill(self, count: int) -> None:
-        """Hold so many places, as fast as it goes."""
+        """Hold this many places."""
         for left in range(count, 0, -LOAD_BATCH):
             await self.submit(self.claims(min(LOAD_BATCH, left)), Outcome.HELD, in_flight=LOAD_BATCH)
 
@@ -130,7 +130,7 @@ class OwnLedger:
         return sum(quota.counts.taken for quota in (await self.snapshot()).quotas)
 
     async def check(self, claims: Sequence[Claim], *, confirmed: bool) -> None:
-        """These claims took every place, and each is in the ledger and in the journal once."""
+        """These claims must have taken every place, and each must be in the ledger and in the journal once."""
         late = self.claims(len(self.quotas))
         await self.submit(late, Outcome.SOLD_OUT, in_flight=len(late))
         snapshot = await self.snapshot()
@@ -145,7 +145,7 @@ class OwnLedger:
             raise WrongResult(f"{self.program}: {len(claims)} answered, {len(kept)} kept, {len(held)} in the journal")
 
     async def _held_in_journal(self, journal: Journal, until: Position) -> list[str]:
-        """The reservations that the journal has; each link of its chain is checked while it is read."""
+        """The reservations in the journal; reading checks each link of its chain."""
         held, position = list[str](), Position(epoch=0, seq=0)
         start: Position | None = None
         while page := await journal.read(start, PAGE_EVENTS, 0):
@@ -169,7 +169,7 @@ def batches(commands: Sequence[AnyCommand], size: int) -> Iterator[list[AnyComma
 async def own_ledger(
     url: str, program: str, *, quotas: int, capacity: int, batch: int = BATCH, acks: Acks | None = None
 ) -> AsyncIterator[OwnLedger]:
-    """A program with so many quotas of that capacity, ready to claim in."""
+    """A program with this many quotas of this capacity."""
     servers = Servers(url)
     ledger = OwnLedger(servers, program, quotas, batch, acks)
     try:
@@ -182,7 +182,7 @@ async def own_ledger(
 
 
 async def until_rewritten(client: redis_asyncio.Redis) -> None:
-    """Wait until the server rewrites no file in the background, which would take time and memory of its own."""
+    """Wait until the server rewrites no file, which would take processor time and memory."""
 
     async def rests() -> bool:
         facts = await client.info("persistence")

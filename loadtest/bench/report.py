@@ -35,7 +35,7 @@ Rounds: TypeAlias = Mapping[str, Sequence[Pair]]  # by what was measured beside 
 
 @dataclass
 class Suite:
-    """What was measured in one arrangement with so many connections."""
+    """The results of one arrangement and number of connections."""
 
     arrangement: Arrangement
     connections: int
@@ -86,7 +86,7 @@ class Suite:
 
 @dataclass
 class Run:
-    """Everything that a run found out."""
+    """All results of a run."""
 
     environment: dict[str, Any] = field(default_factory=dict)
     answer_bytes: int = 0
@@ -98,7 +98,7 @@ class Run:
         return [*(table for suite in self.suites for table in suite.tables()), *experiments]
 
     def as_json(self) -> dict[str, Any]:
-        """What the tables are made from."""
+        """The data of the tables."""
         return {
             "answer_bytes": self.answer_bytes,
             "drift_max": DRIFT_MAX,
@@ -110,7 +110,7 @@ class Run:
 
 
 def summarise(rounds: Rounds, bare: str = Bare.name) -> dict[str, dict[str, Any]]:
-    """Medians of the bare handler and of each variant; ratios are those of single pairs, so that moods cancel out.
+    """Medians of the bare handler and of each variant; a ratio is the median of the pairs' ratios.
 
     Measures on shaky ground are left out, unless a variant has no others.
     """
@@ -168,7 +168,7 @@ def _rates(claims: Rounds, arrangement: Arrangement) -> Iterator[Figure]:
 
 
 def _beside(claims: Rounds, rival: str, ours: str) -> list[Pair]:
-    """Of each round the rival and ours, each as a share of the bare handler around it."""
+    """For each round the rival and ours, each as a ratio to the bare handler around it."""
     rounds = zip(claims[rival], claims[ours], strict=True)
     return [
         Pair({RATE: theirs.ratio(RATE)}, {RATE: own.ratio(RATE)}, max(theirs.drift, own.drift))

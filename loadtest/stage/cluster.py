@@ -25,7 +25,7 @@ READY_TIMEOUT_S = 30.0
 
 
 class NodeKind(msgspec.Struct, frozen=True, kw_only=True):
-    """What a cluster's servers are, and how they are spoken to."""
+    """The program and settings of a cluster's servers, and of clients."""
 
     program: Path | None = None  # None: the shipped Valkey
     further: Callable[[int], Sequence[str]] = lambda _: ()  # lines of a server's configuration, by its port
@@ -82,7 +82,7 @@ class Node:
 
 
 class LocalCluster:
-    """Primaries first, then their replicas in the same order, once for each that a primary has."""
+    """A cluster. `nodes` are the primaries, then the first replica of each, then the second ones."""
 
     def __init__(self, nodes: list[Node], primaries: int) -> None:
         self.nodes = nodes
@@ -94,7 +94,7 @@ class LocalCluster:
         return "cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes[:3])
 
     async def node_of(self, slot: int) -> Node:
-        """The running server that serves a slot, as one of the running ones says."""
+        """The server that serves a slot, according to a running server."""
         for known in self.nodes:
             if known.process.poll() is None:
                 for first, last, primary, *_ in await known.ask("CLUSTER", "SLOTS"):
@@ -103,7 +103,7 @@ class LocalCluster:
         raise LookupError(f"nobody serves slot {slot}")
 
     async def form(self) -> None:
-        """Let the servers know each other, share the slots, and wait until each says so."""
+        """Introduce the servers to each other, assign slots and replicas, and wait until all have settled."""
         count = len(self.primaries)
         for at, node in enumerate(self.primaries):
             await node.ask("CLUSTER", "SET-CONFIG-EPOCH", at + 1)
@@ -134,7 +134,7 @@ class LocalCluster:
 async def local_cluster(
     primaries: int = 3, *, replicas: int = 1, node_timeout_ms: int = 1500, kind: NodeKind = SHIPPED
 ) -> AsyncIterator[LocalCluster]:
-    """A cluster that serves; each primary has so many replicas."""
+    """A running cluster; `replicas` is the number of each primary."""
     async with AsyncExitStack() as stack:
         directory = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="rv-cluster-", ignore_cleanup_errors=True))

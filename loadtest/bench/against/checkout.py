@@ -1,4 +1,4 @@
-"""Another revision beside this tree, with an environment of its own, gone when the block ends."""
+"""Checks out another revision into a temporary directory and installs it there."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ class Build:
         return (str(self.python), "-m", "reservasi.cli")
 
     def run(self, command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
-        """A command in that tree, with nothing of this one in its environment."""
+        """Run a command in that tree, without this tree's environment variables."""
         environment = {name: value for name, value in os.environ.items() if name not in INHERITED}
         return subprocess.run(
             command, cwd=self.root, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
@@ -61,7 +61,7 @@ def commit_of(revision: str) -> str:
 
 @contextmanager
 def checked_out(revision: str, say: Say) -> Iterator[Build]:
-    """A revision, installed from its own lock file."""
+    """A revision, installed from its own lock file and removed at the end of the block."""
     commit = commit_of(revision)
     with tempfile.TemporaryDirectory(prefix="rv-against-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)  # the servers that it starts run under another account when we are root

@@ -1,4 +1,4 @@
-"""Both services measured by turns, a few requests at a time, so that the machine's moods fall on both."""
+"""Measures both services in turn, a few requests at a time, so that other load on the machine affects both alike."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ WARM_UP = 5  # requests on each connection before its time counts
 SMOKE_SCALE = 0.05  # of the requests
 CONNECTIONS = 10_000
 SMOKE_CONNECTIONS = 100
-REUSED_CONNECTIONS = 500  # that make room which later ones use again
+REUSED_CONNECTIONS = 500  # opened first, so that memory which is allocated once does not count
 FILES_SPARE = 1000  # descriptors that are not connections of ours
 OVERLOAD_S = 8.0
 OVERLOAD_RUNS = 3  # of each tree, by turns
@@ -51,7 +51,7 @@ NOTES = (
 
 @dataclass
 class Comparison:
-    """What was found out. The other revision is the base of each pair."""
+    """The results. The other revision is the base of each pair."""
 
     revision: str
     commit: str = ""
@@ -62,7 +62,7 @@ class Comparison:
     def compare(
         self, stands: tuple[Stand, Stand], chosen: Sequence[Operation], *, rounds: int, scale: float, say: Say
     ) -> None:
-        """Every operation in every round, this tree and the other revision in blocks that alternate."""
+        """Measure every operation in every round, with blocks of both services in turn."""
         for counts, ordered in by_turns(chosen, rounds, say):
             pairs = {operation.name: _pair(*stands, operation, scale) for operation in ordered}
             for operation in chosen if counts else ():
@@ -124,7 +124,7 @@ def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say
 
 
 def _pair(here: Stand, there: Stand, operation: Operation, scale: float) -> Pair:
-    """Both sides in blocks, of which one side has the outer ones, so that a drift weighs on both."""
+    """Two blocks of each side: ours first and last, so that a steady drift affects both sides alike."""
     order = (here, there, there, here)
     first, second, third, fourth = (measure(stand, operation, scale) for stand in order)
     return Pair(base=mean(second, third), other=mean(first, fourth))
@@ -154,7 +154,7 @@ def _measure_once(stand: Stand, operation: Operation, scale: float) -> Measured:
 
 
 def idle_connections(here: Stand, there: Stand, connections: int) -> Figure:
-    """The whole memory of both fronts, each with so many idle connections."""
+    """The memory of both fronts with this many idle connections."""
     (there_before, there_bytes), (here_before, here_bytes) = (_front_bytes(side, connections) for side in (there, here))
     there_each, here_each = (there_bytes - there_before) / connections, (here_bytes - here_before) / connections
     return Figure(
@@ -169,7 +169,7 @@ def idle_connections(here: Stand, there: Stand, connections: int) -> Figure:
 
 
 def _front_bytes(stand: Stand, connections: int) -> tuple[int, int]:
-    """A front's memory before and with so many idle connections, each of which has had an answer."""
+    """A front's memory before and with this many idle connections, each of which got one answer."""
     (front,), before = stand.service.pids(Part.FRONT), 0
     with ExitStack() as stack:
         for number in range(REUSED_CONNECTIONS + connections):
@@ -186,7 +186,7 @@ def _connections(wanted: int) -> int:
 
 
 def compare_overload(here: Build, there: Build, directory: Path, say: Say) -> list[Figure]:
-    """Both at three times the load, by the trees' own open loops; nothing where one of them does not run."""
+    """Run `make overload` of both trees in turn; no figures if one of them cannot run it."""
     runs: dict[str, list[dict[str, Any]]] = {here.name: [], there.name: []}
     for _, builds in by_turns((here, there), OVERLOAD_RUNS, warm_up=False):
         for build in builds:
@@ -213,7 +213,7 @@ def overload_figures(here: Sequence[dict[str, Any]], there: Sequence[dict[str, A
 
 
 def _run_overload(build: Build, written: Path) -> dict[str, Any] | None:
-    """What one run wrote; None where it wrote nothing. That it judged itself badly is no matter here."""
+    """The JSON of one run, or None if it wrote none. Its own verdict is not used."""
     flags = ("--seconds", str(OVERLOAD_S), "--json", str(written))
     build.run((str(build.python), "-m", "loadtest.openloop.overload", *flags), OVERLOAD_TIMEOUT_S)
     if not written.exists():

@@ -1,4 +1,4 @@
-"""What is measured: the operations of a person's journey, refusals, and the journey as a whole."""
+"""The operations that are compared: those of a person's journey, refusals, and a whole journey."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +28,9 @@ class Operation:
     """One line of the comparison."""
 
     name: str
-    requests: Callable[[Stand, int], Iterable[bytes]]  # so many; what they need is done before, and not measured
+    requests: Callable[
+        [Stand, int], Iterable[bytes]
+    ]  # that many; what they depend on is created here, outside of the measurement
     wanted: int = 200  # the status of every answer, and its problem
     problem: str = ""
     target: float = HALF_AGAIN  # this tree's time, as a share of the other revision's, at most
@@ -115,7 +117,7 @@ class Journey(Operation):
 
 @contextmanager
 def _overloaded(stand: Stand) -> Iterator[None]:
-    """The ledger stands still, and as many wait for it as may."""
+    """Stop the ledger's server and fill the front's queue, so that every further claim is refused."""
     with ExitStack() as stack:
         waiting = [stack.enter_context(Line(stand.port)) for _ in range(FILLING)]
         with standing_still(*stand.service.pids(Part.VALKEY)):

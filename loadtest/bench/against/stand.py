@@ -1,4 +1,4 @@
-"""One running service of either build, with the demo's programs, and all that the operations name."""
+"""A running service of one build, with the demo's programs and everything that the operations need."""
 
 import datetime as dt
 import itertools
@@ -78,16 +78,16 @@ class Stand:
         return urlsplit(self.service.url).port or 0
 
     def ran_s(self, part: Part) -> float:
-        """Processor time of a part so far; of a front, that of the process that serves, not that of its watcher."""
+        """Processor time of a part so far. For a front, of the serving process without gunicorn's arbiter."""
         return sum(map(ran_s, self.service.pids(part)))
 
     def people(self, count: int) -> Iterator[Person]:
-        """So many who have not come yet."""
+        """That many people who have not been used yet."""
         first, self._people = self._people, self._people + count
         return map(person, range(first, first + count))
 
     def pin(self) -> None:
-        """Give the front the core that is its own, and all else the other one."""
+        """Pin the front to its own core, and all other processes to the other one."""
         fronts = {pid for front in self.service.pids(Part.FRONT) for pid in family(front)}
         for pid in family(self.service.pid):
             for task in Path(f"/proc/{pid}/task").iterdir():
@@ -96,7 +96,7 @@ class Stand:
 
 @contextmanager
 def started(builds: tuple[Build, Build], cores: Cores) -> Iterator[tuple[Stand, Stand]]:
-    """Both services, ready to be asked everything."""
+    """Start both services and prepare what the operations need."""
     with ExitStack() as stack:
 
         def start(build: Build) -> Stand:
@@ -115,7 +115,7 @@ def started(builds: tuple[Build, Build], cores: Cores) -> Iterator[tuple[Stand, 
 
 
 def _prepare(stand: Stand) -> None:
-    """Choose quotas and openings, and bring them to what the operations are about."""
+    """Choose quotas and openings, and bring them into the state that the operations need."""
     stand.ahead = wait_for(lambda: _demo_opening(stand), SETUP_TIMEOUT_S, f"{stand.build.name}: no demo came")
     staff = wait_for(lambda: _staff_key(stand), SETUP_TIMEOUT_S, f"{stand.build.name}: no staff key came")
     stand.viewer_key = json.loads(_reservasi(stand, *VIEWER))["api_key"]
@@ -153,7 +153,7 @@ def _staff_key(stand: Stand) -> str | None:
 
 
 def held(line: Line, request: bytes) -> tuple[str, str]:
-    """A reservation that is made now: path, and the token that shows whose it is."""
+    """Make a reservation; its path and its manage token."""
     made = line.json(request, 201)
     return f"/v1/reservations/{made['id']}", made["manage_token"]
 
@@ -196,7 +196,7 @@ def _import_short(stand: Stand) -> str:
 
 
 def _reservasi(stand: Stand, *words: str) -> str:
-    """What a command of that build prints."""
+    """Run a `reservasi` command of that build; its output."""
     command = (*stand.build.reservasi, *words, "--data-dir", str(stand.service.data_dir))
     done = stand.build.run(command, COMMAND_TIMEOUT_S)
     done.check_returncode()
@@ -204,7 +204,7 @@ def _reservasi(stand: Stand, *words: str) -> str:
 
 
 def _wait_opened(stand: Stand) -> None:
-    """Until the opening has come and the short hold has ended; then somebody joins behind the opening's mark."""
+    """Wait until the opening has begun and the short hold has expired; then join behind the opening's mark."""
     with Line(stand.port) as line:
 
         def look() -> bool:

@@ -1,4 +1,4 @@
-"""Fronts that do nothing but follow journals, in a process of their own."""
+"""A process with the quota views of many fronts, which only follow journals."""
 
 import asyncio
 import multiprocessing
@@ -25,9 +25,9 @@ POLL_S = 0.01
 
 
 class Followers:
-    """So many fronts' views of each program, kept by another process as each front keeps its own; of none for 0.
+    """The views of `count` fronts of each program, in one other process; no process for 0.
 
-    `wanted`: all the time there is somebody whom they could refuse.
+    With `wanted`, people keep asking for more places than there are.
     """
 
     def __init__(self, url: str, ledgers: Sequence[OwnLedger], count: int, *, wanted: bool = True) -> None:
@@ -52,7 +52,7 @@ class Followers:
         return ran_s(self._process.pid) if self._process.pid else 0.0
 
     async def reach(self, places: int) -> None:
-        """Wait until every view knows that so many places are taken in all programs together."""
+        """Wait until every view counts this many taken places in all programs together."""
         if self._count:
             self._pipe.send(places)
             if not await asyncio.to_thread(self._pipe.poll, TIMEOUT_S):
@@ -68,7 +68,7 @@ def _run(pipe: Connection, url: str, count: int, wanted: bool, programs: Sequenc
 
 
 async def _follow(pipe: Connection, servers: Sequence[Servers], wanted: bool, programs: Sequence[str]) -> None:
-    """Answer each number of places once every view has so many taken."""
+    """Receive numbers of places, and send each one back when every view counts that many taken."""
     fronts = [_front(each, programs) for each in servers]
     wanting = asyncio.create_task(_want(fronts)) if wanted else None  # noqa: F841 - kept from the collector
     while True:
@@ -79,7 +79,7 @@ async def _follow(pipe: Connection, servers: Sequence[Servers], wanted: bool, pr
 
 
 def _front(servers: Servers, programs: Sequence[str]) -> Availability:
-    """Views of the programs, as a front has them."""
+    """The views that one front has of the programs."""
     library = read_library()
     front = Availability(
         lambda program: LedgerConnection(servers.of(program), program, library),
@@ -93,12 +93,12 @@ def _front(servers: Servers, programs: Sequence[str]) -> Availability:
 
 
 def _taken(front: Availability) -> int:
-    """Places that these views see taken; -1 until all of them follow."""
+    """Taken places that these views count; -1 while they are not in step."""
     return sum(quota.counts.taken for quota in front.changed_since(0)) if front.ready else -1
 
 
 async def _want(fronts: Sequence[Availability]) -> None:
-    """Ask again and again for more places than there are, as a crowd does that memory refuses."""
+    """Keep asking for more places than there are, like a crowd after a quota is sold out."""
     while True:
         for front in fronts:
             for quota in front.changed_since(0):

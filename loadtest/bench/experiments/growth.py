@@ -1,4 +1,4 @@
-"""Whether claims and refusals cost the same however many reservations are live and however many quotas there are."""
+"""Checks that the cost of claims and refusals does not grow with the number of live reservations and quotas."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ FIRST_PERSON = 200_000_000  # nobody else in the benchmark has such a number
 
 @dataclass(frozen=True)
 class Point:
-    """How much a ledger holds."""
+    """The size of a ledger."""
 
     reservations: int
     quotas: int
@@ -66,7 +66,7 @@ POINTS = (  # each beside the smallest case that it is held against
 
 
 async def run(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
-    """Of claims two figures a point, the server's time a claim and claims a second; of refusals the front's time."""
+    """Two figures per point for claims (server time, claims a second), one per program for refusals."""
     points, repeats, claims = (SMOKE, 2, BATCH * 4) if smoke else (POINTS, 21, BATCH * 50)
     figures = list[Figure]()
     for smallest, point in points:
@@ -100,7 +100,7 @@ def _figures(smallest: Point, point: Point, pairs: list[Pair]) -> list[Figure]:
 
 
 async def _compared(redis_url: str, smallest: Point, point: Point, repeats: int, claims: int) -> list[Pair]:
-    """The cost in the smallest case and at the point, one right after the other, several times."""
+    """The cost in the smallest case and at the point, paired."""
     async with (
         own_ledger(redis_url, "small", quotas=smallest.quotas, capacity=smallest.capacity(claims)) as base,
         own_ledger(redis_url, "grown", quotas=point.quotas, capacity=point.capacity(claims)) as grown,
@@ -153,7 +153,7 @@ class Offer:
 
 
 async def _refusals(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
-    """A figure a program: the front's processor time a refusal, as a share of that in a small program."""
+    """The front's processor time per refusal in each program, as a ratio to that in a small one."""
     sizes, repeats, count = (SMOKE_SOLD_OUT, 3, 100) if smoke else (SOLD_OUT, 41, 400)
     async with prepared(cores) as ground, AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(ground.settings))
@@ -183,7 +183,7 @@ async def _refusals(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
 
 
 async def _offered(operations: Operations, directory: Path, program: str, quotas: int, sold_out: int) -> Offer:
-    """A stored program with these quotas; those without places have a capacity of none."""
+    """Create a program with this many quotas. The sold-out ones have a capacity of 0."""
     day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=30)
     file = directory / f"{program}.toml"
     file.write_text(program_file(1, 1, day, 7200, program))
@@ -199,7 +199,7 @@ async def _offered(operations: Operations, directory: Path, program: str, quotas
 
 
 def _quota(program: str, number: int, *, sold_out: bool) -> SetQuota:
-    """They are spread as a program's quotas are: over dates, times and offices, sold-out ones among the others."""
+    """The terms of one quota. Numbers are spread over dates, times and offices, sold-out quotas among the others."""
     number = number * 7919 % 20_011  # both are prime: each number has its own
     days, slot = divmod(number, OFFICES * STARTS)
     half_hours, office = divmod(slot, OFFICES)
@@ -216,7 +216,7 @@ def _quota(program: str, number: int, *, sold_out: bool) -> SetQuota:
 
 @asynccontextmanager
 async def _changing(operations: Operations, offer: Offer) -> AsyncIterator[None]:
-    """The open quotas' places change all the time, one after the other."""
+    """Keep changing the places of the open quotas, one after the other."""
 
     async def change() -> None:
         for number, quota in enumerate(itertools.cycle(offer.open)):

@@ -1,4 +1,4 @@
-"""What a live reservation and people who wait cost in memory."""
+"""The memory that live reservations and people in a waiting room take."""
 
 from contextlib import AsyncExitStack
 
@@ -37,7 +37,7 @@ async def run(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
 
 
 async def _reservations(redis_url: str, reservations: int) -> list[Figure]:
-    """The growth of the ledger's memory by each reservation, without and in its journal."""
+    """The ledger's memory for each reservation: record and journal apart."""
     async with own_ledger(redis_url, OWN_PROGRAM, quotas=QUOTAS, capacity=reservations) as ledger:
         used, in_journal = await _used(ledger.client)
         await ledger.fill(reservations)
@@ -74,7 +74,7 @@ async def _used(client: redis_asyncio.Redis) -> tuple[int, int]:
 
 
 async def _joined(ground: Ground, ours: Ours, points: tuple[int, int]) -> list[Figure]:
-    """The memory of those who joined, of the ledger and of a front, once few and once many have."""
+    """The memory of the ledger and of a front for people who joined."""
     joiners, resident = Joiners(ground), []
     for people in points:
         while joiners.joined < people:

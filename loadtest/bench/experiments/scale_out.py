@@ -1,6 +1,6 @@
-"""`make scale-out`: what primaries, batches, replicas and followers cost in work a claim.
+"""`make scale-out`: how much work a claim costs with more primaries, replicas and followers, and larger batches.
 
-A case claims in programs of its own, straight into a real cluster without HTTP, and each program is checked afterwards.
+Each case claims in new programs, directly in a real cluster without HTTP, and checks every program afterwards.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from reservasi.model import Claim, Outcome
 PROGRAMS = 6
 ONE = (1,)  # a single program, which cannot be split
 UNEVEN = (50, 20, 10, 10, 5, 5)  # one office that half the country wants
-IN_FLIGHT_BATCHES = 4  # so many batches' claims are under way in a program: each call finds a full one waiting
+IN_FLIGHT_BATCHES = 4  # batches in flight in a program, so that a full one waits for each call
 ACK_TIMEOUT_MS = 5000
 IDLE_FRONTS = 16
 IDLE = "idle"
@@ -64,18 +64,18 @@ Work: TypeAlias = dict[str, float]  # for each claim or confirmation; at rest a 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """What is claimed in how many programs, where they lie, and which other processes are there."""
+    """One line of the tables: programs, servers and followers, and how the claims are batched."""
 
     name: str
     group: str
     primaries: int = 1
     replicas: int = 0  # of each primary
     acks: int = 0  # replicas that must have a claim before it is promised
-    followers: int = 0  # fronts that follow every program, besides the one that claims
+    followers: int = 0  # fronts that follow every program, in addition to the one that claims
     shares: tuple[int, ...] = (1,) * PROGRAMS  # of the claims, by program; the programs lie on the primaries in turn
     batch: int = 64  # claims in one call
     confirms: bool = False  # the confirmations are measured, not the claims before them
-    wanted: bool = True  # all the time somebody could be refused by the followers
+    wanted: bool = True  # whether people keep asking the followers for places
 
 
 def _alone(batch: int, what: str = "claim") -> Case:
@@ -111,7 +111,7 @@ class Sizes:
     claims: int = 24_000  # in one measurement, about
     calls_max: int = 3000  # of a program's claims, which bounds what single claims take
     quotas: int = 50  # in each program
-    idle_s: float = 4.0  # so long nothing happens, where that is measured
+    idle_s: float = 4.0  # length of a measurement at rest
 
 
 SMOKE = Sizes(rounds=1, claims=300, calls_max=50, quotas=10, idle_s=0.5)
@@ -119,7 +119,7 @@ SMOKE = Sizes(rounds=1, claims=300, calls_max=50, quotas=10, idle_s=0.5)
 
 @dataclass
 class Found:
-    """What a run found out: the work of each case, round by round."""
+    """The results of a run: the work of each case, round by round."""
 
     rounds: list[dict[str, Work]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -154,7 +154,7 @@ class Found:
 
 @dataclass
 class Meter:
-    """Measures in clusters of each shape, created at its first use, until the block ends."""
+    """Measures cases. A cluster of each shape is started at its first use and kept for the whole run."""
 
     sizes: Sizes
     cores: Cores
@@ -162,7 +162,7 @@ class Meter:
     by_shape: dict[tuple[int, int], LocalCluster] = field(default_factory=dict)
 
     async def measure(self, case: Case) -> Work:
-        """One measurement in programs of its own, which are gone afterwards."""
+        """One measurement in new programs, which are deleted afterwards."""
         return await (self._rest(case) if case.group == IDLE else self._claim(case))
 
     async def _claim(self, case: Case) -> Work:
@@ -200,7 +200,7 @@ class Meter:
         }
 
     async def _rest(self, case: Case) -> Work:
-        """What fronts cost while nobody claims: each asks again and again how far every program is."""
+        """The cost of fronts while nobody claims: each of them polls every program's position."""
         followed = case.followers * PROGRAMS
         async with self._opened(case, [self.sizes.quotas] * PROGRAMS) as (cluster, ledgers):
             alone_us, _ = await self._a_second(cluster, Followers(cluster.url, ledgers, 0))
@@ -209,21 +209,21 @@ class Meter:
         return {"valkey_us": (valkey_us - alone_us) / followed, "follower_us": followers_us / followed}
 
     async def _a_second(self, cluster: LocalCluster, followers: Followers) -> list[float]:
-        """Processor time of the one server and of the followers in a second, in microseconds."""
+        """Processor time of the server and of the followers, in microseconds a second."""
         started_s, used_s = time.perf_counter(), _used_s(cluster, followers)
         await asyncio.sleep(self.sizes.idle_s)
         took_s = time.perf_counter() - started_s
         return [spent_s / took_s * 1e6 for spent_s in map(sub, _used_s(cluster, followers), used_s)]
 
     def _places(self, case: Case, share: int) -> int:
-        """A program's places: its share, as many in each quota."""
+        """A program's share of the places, the same number in each quota."""
         wanted = self.sizes.claims * share / sum(case.shares)
         quotas = self.sizes.quotas
         return max(1, round(min(wanted, self.sizes.calls_max * case.batch) / quotas)) * quotas
 
     @asynccontextmanager
     async def _opened(self, case: Case, counts: Sequence[int]) -> AsyncIterator[tuple[LocalCluster, list[OwnLedger]]]:
-        """Programs with so many places each; nothing is left of them, neither in memory nor in the files."""
+        """Programs with these numbers of places, deleted from memory and files at the end."""
         cluster, quotas = await self._cluster(case), self.sizes.quotas
         acks = acks_wanted(replicas=case.acks, timeout_ms=ACK_TIMEOUT_MS, aof="off")
         try:
@@ -243,7 +243,7 @@ class Meter:
                 await until_rewritten(node.client)
 
     async def _cluster(self, case: Case) -> LocalCluster:
-        """The servers of a case; their files are rewritten only between two measurements."""
+        """The cluster of a case. Its files are rewritten between two measurements only."""
         shape = (case.primaries, case.replicas)
         if shape not in self.by_shape:
             cluster = await self.stack.enter_async_context(local_cluster(case.primaries, replicas=case.replicas))
@@ -271,14 +271,14 @@ async def _sums(cluster: LocalCluster, ledgers: Sequence[OwnLedger]) -> dict[str
 
 
 def new_names(primaries: int) -> Iterator[str]:
-    """Programs that were not there before, on the first primary, the second, and so on in turn."""
+    """New program names, whose slots lie on the first primary, the second, and so on in turn."""
     for at in itertools.cycle(range(primaries)):
         first, end = SLOTS * at // primaries, SLOTS * (at + 1) // primaries
         yield next(name for name in map("kanim-{}".format, _numbers) if first <= slot_of(name) < end)
 
 
 async def _carry_out(crowd: Sequence[tuple[OwnLedger, Sequence[Claim]]], case: Case, *, confirm: bool) -> None:
-    """In every program at once, in each as many under way as its share allows, so that all end together."""
+    """Claim or confirm in all programs at once, with claims in flight by share, so that all end together."""
     most = max(len(claims) for _, claims in crowd)
 
     async def in_one(ledger: OwnLedger, claims: Sequence[Claim]) -> None:
@@ -290,7 +290,7 @@ async def _carry_out(crowd: Sequence[tuple[OwnLedger, Sequence[Claim]]], case: C
 
 
 async def _replicated(cluster: LocalCluster) -> None:
-    """Wait until every replica has what its primary has, so that its work is complete."""
+    """Wait until every replica has caught up with its primary."""
 
     async def caught_up() -> bool:
         offsets = [(await node.client.info("replication"))["master_repl_offset"] for node in cluster.nodes]
@@ -300,7 +300,7 @@ async def _replicated(cluster: LocalCluster) -> None:
 
 
 async def measure_all(found: Found, groups: frozenset[str], sizes: Sizes, cores: Cores, say: Say) -> None:
-    """Every case once a round."""
+    """Measure every case once per round."""
     cases = [case for case in CASES if case.group in groups or (case is BASE and groups != {IDLE})]
     async with AsyncExitStack() as stack:
         meter = Meter(sizes, cores, stack)

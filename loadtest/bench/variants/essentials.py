@@ -1,4 +1,4 @@
-"""The bare handler, and what every rival does with a claim apart from its store: decode, keyed hashes, a full answer.
+"""The bare handler, and the part of a rival's front that does not depend on its store: decoding, hashes, the answer.
 
 It leaves out what makes ours dearer (full validation, sealed personal data, a journal, metrics), so that a rival is
 hard to beat.
@@ -47,7 +47,7 @@ Decide = Callable[[Claim], Awaitable[Verdict]]
 
 
 class Bare(Rival):
-    """The ceiling: looks at nothing. With another status it answers what is measured beside claims."""
+    """The upper bound: it does not even read the request. Other statuses are for answers other than claims."""
 
     name = "bare"
     title = "bare aiohttp handler, a constant answer of the same size, no store"
@@ -71,7 +71,7 @@ async def bare() -> web.Application:
 
 
 def claim_app(decide: Decide, close: Callable[[], Awaitable[None]]) -> web.Application:
-    """A front that answers what `decide` says."""
+    """A front that decides claims with `decide`."""
     decoder = msgspec.json.Decoder(ClaimBody)
     total_bytes = Baseline.read().body_bytes
 

@@ -4,7 +4,6 @@ The rivals only claim: none of them writes to a second store. So ours is measure
 while the load runs (it records everything before the next measurement), and with the recorder at work all the time.
 """
 
-import asyncio
 import json
 import os
 import signal
@@ -16,13 +15,12 @@ import redis.asyncio as redis_asyncio
 from loadtest.bench.ground import PROGRAM, Ground
 from loadtest.bench.variants.variant import Variant, quieten_backends
 from loadtest.stage.cores import pinned, yield_to_others
-from loadtest.stage.processes import started
+from loadtest.stage.processes import started, until
 from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.lua.library import read_library
 
 SETTLE_TIMEOUT_S = 120.0
-SETTLE_POLL_S = 0.02
 CALL_TIMEOUT_S = 5.0
 
 
@@ -60,14 +58,14 @@ class Ours(Variant):
 
     async def settle(self) -> None:
         """Wait until PostgreSQL has everything that the ledger accepted."""
-        async with asyncio.timeout(SETTLE_TIMEOUT_S), redis_asyncio.Redis.from_url(self.ground.redis_url) as client:
-            while True:
-                accepted = (await self._ledger.meta(CALL_TIMEOUT_S)).position  # a snapshot would cost what it measures
-                published = await client.hget(keys.recorded(PROGRAM), keys.RECORDED_FIELD)
-                recorded = json.loads(published or '{"epoch": 0, "seq": 0}')
-                if (accepted.epoch, accepted.seq) == (recorded["epoch"], recorded["seq"]):
-                    break
-                await asyncio.sleep(SETTLE_POLL_S)
+
+        async def is_recorded() -> bool:
+            accepted = (await self._ledger.meta(CALL_TIMEOUT_S)).position  # a snapshot would cost what it measures
+            published = json.loads(await client.hget(keys.recorded(PROGRAM), keys.RECORDED_FIELD) or '{"seq": 0}')
+            return (accepted.epoch, accepted.seq) == (published.get("epoch", 0), published["seq"])
+
+        async with redis_asyncio.Redis.from_url(self.ground.redis_url) as client:
+            await until(is_recorded, "PostgreSQL to have every claim", SETTLE_TIMEOUT_S)
         # The recorder and its backends follow the ledger and hold nobody up. With two cores they would take the load
         # generator's time, and the figure would be that of the machine, not of the front. Backends of the rivals that
         # claim in PostgreSQL keep their priority.

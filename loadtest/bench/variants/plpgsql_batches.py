@@ -1,6 +1,6 @@
-"""Group commit without Redis: what arrives during a call goes with the next one, in one plpgsql function.
+"""Group commit without Redis: claims that arrive during a call go into the next call of one plpgsql function.
 
-Its tables serve every rival that claims or records in PostgreSQL, each in a schema of its own.
+The tables here are used by every rival with PostgreSQL, each in its own schema.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ class PlpgsqlBatches(Rival):
 
 
 class Batches:
-    """One call in flight; what arrives meanwhile waits for the next."""
+    """One call in flight; claims that arrive meanwhile wait for the next one."""
 
     def __init__(self, connection: "asyncpg.Connection[asyncpg.Record]") -> None:
         self._connection = connection
@@ -147,7 +147,7 @@ async def plpgsql_batches() -> web.Application:
 
 
 def session(schema: str) -> dict[str, str]:
-    """Settings of a connection: plans that suit a full table, though they are made while it is empty."""
+    """Settings of a connection that keep plans suited to full tables, although they are made for empty ones."""
     return {
         "search_path": schema,
         "plan_cache_mode": "force_generic_plan",
@@ -168,7 +168,7 @@ async def create(dsn: str, schema: str, quotas: Mapping[str, int], statements: S
 
 
 async def held(dsn: str, schema: str) -> int:
-    """How many places are taken, by the rows as well as by the counts."""
+    """The number of taken places; rows and counts must agree."""
     found, taken = await counts(dsn, schema)
     if found != taken:
         raise WrongResult(f"{schema}: {taken} places are taken, and there are {found} rows")

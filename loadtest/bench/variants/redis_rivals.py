@@ -1,6 +1,6 @@
-"""The rivals that send one EVALSHA a request: over redis-py's pool, over one pipelined connection, and recorded too.
+"""The rivals that send one EVALSHA per request: over redis-py's pool, or over one pipelined connection.
 
-The recorded one shows what a second store costs: the script queues what it sells, and a worker writes it to PostgreSQL.
+The recorded one adds a second store: the script queues each claim, and a worker writes it to PostgreSQL.
 """
 
 import asyncio
@@ -116,7 +116,7 @@ class PipelinedRecorded(ScriptRival):
         await create(self.ground.postgres_dsn, SCHEMA, {})
 
     async def settle(self) -> None:
-        """Wait until PostgreSQL has all that was sold."""
+        """Wait until the worker has emptied the queue."""
         async with asyncio.timeout(SETTLE_TIMEOUT_S), redis_asyncio.Redis.from_url(self.ground.redis_url) as client:
             while await client.llen(QUEUE):  # noqa: ASYNC110 - a list has no event
                 await asyncio.sleep(IDLE_S)
@@ -132,7 +132,7 @@ class PipelinedRecorded(ScriptRival):
 
 
 class Pipe(asyncio.Protocol):
-    """Commands go out as they come; the replies resolve them first in, first out."""
+    """Sends commands at once; replies resolve them in the order of sending."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
@@ -172,19 +172,14 @@ class Pipe(asyncio.Protocol):
 
 
 async def evalsha() -> web.Application:
-    pool = redis_asyncio.ConnectionPool.from_url(Baseline.read().redis_url, max_connections=CONNECTIONS_MAX)
-    client = redis_asyncio.Redis(connection_pool=pool)
+    client = redis_asyncio.Redis.from_url(Baseline.read().redis_url, max_connections=CONNECTIONS_MAX)
     sha = await client.script_load(CLAIM)
     keys = Keys.of(Evalsha.name)
 
     async def decide(claim: Claim) -> Verdict:
         return _verdict(await client.evalsha(*_arguments(sha, keys, claim)))  # type: ignore[arg-type]
 
-    async def close() -> None:
-        await client.aclose()
-        await pool.disconnect()
-
-    return claim_app(decide, close)
+    return claim_app(decide, client.aclose)
 
 
 async def pipelined() -> web.Application:
@@ -213,7 +208,7 @@ async def _pipelined(source: str, keys: tuple[str, ...]) -> web.Application:
 
 
 def _arguments(sha: str, keys: tuple[str, ...], claim: Claim) -> tuple[str | int, ...]:
-    """What follows EVALSHA."""
+    """The arguments of EVALSHA."""
     return (sha, len(keys), *keys, claim.reservation_id, claim.quota, claim.person, claim.fingerprint, str(HOLD_MS))
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark asks of a variant, and how a rival is served: as our own front is, by gunicorn with uvloop."""
+"""The interface of a variant, and the base of rivals, served by gunicorn and uvloop with our front's settings."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ GUNICORN = (
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
-    """What the processes of a rival are started with, as JSON in their environment."""
+    """Parameters of a rival's processes, as JSON in their environment."""
 
     answer_bytes: int  # of our front's answer, head and body
     redis_url: str
@@ -40,7 +40,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def body_bytes(self) -> int:
-        """The size of a body that makes the whole answer as large as our front's."""
+        """The body size that makes the whole answer as large as our front's."""
         head = (
             f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}\r\nContent-Type: application/json\r\n"
             f"Content-Length: \r\nDate: Mon, 01 Jan 2024 00:00:00 GMT\r\nServer: {SERVER_SOFTWARE}\r\n\r\n"
@@ -62,17 +62,17 @@ class Variant(ABC):
     @property
     @abstractmethod
     def pids(self) -> dict[str, int]:
-        """The roots of its process trees by what they are; `front` is always there."""
+        """The roots of its process trees by role; `front` is always present."""
 
     @abstractmethod
     async def start(self) -> None:
-        """Start it; it need not answer yet."""
+        """Start the processes, without waiting until they answer."""
 
     @abstractmethod
     async def stop(self) -> None: ...
 
     async def settle(self) -> None:  # noqa: B027 - most have nothing left to do
-        """Wait until what the last measurement left to do in the background is done."""
+        """Wait until the background work of the last measurement is done."""
 
     async def held(self) -> int | None:
         """How many claims its store holds; None when it stores none."""
@@ -80,7 +80,7 @@ class Variant(ABC):
 
 
 class Rival(Variant):
-    """A variant whose store is prepared beforehand; the function of its name in its module makes the application."""
+    """A variant with a store of its own. The function with its name, in its module, creates the application."""
 
     def __init__(self, ground: Ground, status: int = 201) -> None:
         super().__init__(ground)
@@ -104,7 +104,7 @@ class Rival(Variant):
         return {what: pid_of(role) for what, role in self.roles.items()}
 
     async def prepare(self) -> None:
-        """Offer the places."""
+        """Create the places in the store."""
 
     async def start(self) -> None:
         await self.prepare()
@@ -127,7 +127,7 @@ async def connected(dsn: str, **settings: str) -> "AsyncIterator[asyncpg.Connect
 
 
 async def quieten_backends(dsn: str, application: str) -> None:
-    """Let PostgreSQL's processes for these sessions (a pattern of LIKE) use only the time that others leave."""
+    """Give PostgreSQL's processes for these sessions (a pattern of LIKE) the lowest priority."""
     async with connected(dsn) as connection:
         for (pid,) in await connection.fetch(BACKENDS, application):
             with contextlib.suppress(ProcessLookupError):
