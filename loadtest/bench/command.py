@@ -36,11 +36,7 @@ def parser_of(module: str, about: str | None, parts: Sequence[str], rounds: str)
     parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
     parser.add_argument("--rounds", type=positive, help=f"rounds that are measured (default {rounds})")
     parser.add_argument(
-        "--only",
-        type=names_of(parts),
-        default=frozenset(parts),
-        metavar="NAME,...",
-        help=f"of {', '.join(parts)}",
+        "--only", type=names_of(parts), default=frozenset(parts), metavar="NAME,...", help=f"of {', '.join(parts)}"
     )
     parser.add_argument("--smoke", action="store_true", help="a little of each: shows that it works, not how fast")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the whole run there as JSON")

@@ -163,17 +163,10 @@ def _rates(claims: Rounds, arrangement: Arrangement) -> Iterator[Figure]:
         yield Figure(name=name, title="claims a second, of the bare handler", value=value, target=OURS_OF_BARE)
     for ours, rival, targets in RATES:
         if {ours, rival} <= claims.keys():
-            name, value = f"{ours}/{rival}", ratio(firm(_beside(claims, rival, ours)), RATE)
+            rounds = list(zip(claims[ours], claims[rival], strict=True))
+            kept = [(own, its) for own, its in rounds if own.counts and its.counts] or rounds
+            name, value = f"{ours}/{rival}", statistics.median(own.ratio(RATE) / its.ratio(RATE) for own, its in kept)
             yield Figure(name=name, title="claims a second", value=value, target=targets.get(arrangement))
-
-
-def _beside(claims: Rounds, rival: str, ours: str) -> list[Pair]:
-    """For each round the rival and ours, each as a ratio to the bare handler around it."""
-    rounds = zip(claims[rival], claims[ours], strict=True)
-    return [
-        Pair({RATE: theirs.ratio(RATE)}, {RATE: own.ratio(RATE)}, max(theirs.drift, own.drift))
-        for theirs, own in rounds
-    ]
 
 
 def _store_times(claims: Rounds) -> Iterator[Figure]:

@@ -23,8 +23,8 @@ from loadtest.bench.figures import Figure, Measured, Pair, WrongResult, firm, ra
 from loadtest.bench.measuring import JUDGED, ONE_FRONT, bracketed
 from loadtest.bench.report import Run, Suite, summarise
 from loadtest.bench.variants import COMPARED, Ours
-from loadtest.bench.variants.essentials import Claim, Verdict
 from loadtest.bench.variants.plpgsql_batches import FUNCTION, Batches, create, held, session
+from loadtest.bench.variants.variant import Claim, Verdict
 from loadtest.stage.environment import ROOT
 from loadtest.stage.http import UnreadableAnswer
 

@@ -5,28 +5,36 @@ Each case claims in new programs, directly in a real cluster without HTTP, and c
 
 import asyncio
 import itertools
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from operator import sub
 from typing import Any, TypeAlias
 
 import uvloop
 
 from loadtest.bench.command import carry_out, parser_of
-from loadtest.bench.experiments.followers import Followers
 from loadtest.bench.figures import Say, by_turns
 from loadtest.bench.own_ledger import OwnLedger, confirmations, own_ledger, until_rewritten
 from loadtest.stage.cluster import LocalCluster, local_cluster
-from loadtest.stage.cores import Cores, pinned
+from loadtest.stage.cores import Cores, pinned, ran_s
 from loadtest.stage.tables import Table
+from reservasi import logs
+from reservasi.availability import Availability, follower
 from reservasi.ledger import keys
 from reservasi.ledger.acknowledging import acks_wanted
+from reservasi.ledger.connection import LedgerConnection
+from reservasi.ledger.journal.stream import Journal
+from reservasi.ledger.lua.library import read_library
 from reservasi.ledger.topology.cluster import SLOTS, slot_of
+from reservasi.ledger.topology.servers import Servers
 from reservasi.model import Claim, Outcome
+from reservasi.settings import Settings
 
 PROGRAMS = 6
 ONE = (1,)  # a single program, which cannot be split
@@ -57,6 +65,11 @@ IDLE_NOTES = (
     f"{PROGRAMS} programs on one primary, followed by {IDLE_FRONTS} fronts.",
     "1,000,000 divided by a figure is how many programs times fronts fill a primary's core, or programs a front's.",
 )
+STALE_MS = Settings.model_fields["view_stale_ms"].default
+TOO_MANY = 1_000_000_000
+WANT_INTERVAL_S = 1.0
+VIEW_TIMEOUT_S = 60.0
+VIEW_POLL_S = 0.01
 _numbers = itertools.count(1)
 
 Work: TypeAlias = dict[str, float]  # for each claim or confirmation; at rest a second for each program and front
@@ -150,6 +163,88 @@ class Found:
     def _of_base(self, case: Case) -> str:
         ratios = [works[case.name]["valkey_us"] / works[BASE.name]["valkey_us"] for works in self.rounds]
         return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+
+
+class Followers:
+    """The views of `count` fronts of each program, in one other process; no process for 0.
+
+    With `wanted`, people keep asking for more places than there are.
+    """
+
+    def __init__(self, url: str, ledgers: Sequence[OwnLedger], count: int, *, wanted: bool = True) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        arguments = (theirs, url, count, wanted, [ledger.program for ledger in ledgers])
+        self._process = context.Process(target=_run, args=arguments, daemon=True)
+        self._count = count
+
+    async def __aenter__(self) -> "Followers":
+        if self._count:
+            self._process.start()
+        await self.reach(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._count:
+            self._process.kill()
+            self._process.join()
+
+    def cpu_s(self) -> float:
+        return ran_s(self._process.pid) if self._process.pid else 0.0
+
+    async def reach(self, places: int) -> None:
+        """Wait until every view counts this many taken places in all programs together."""
+        if self._count:
+            self._pipe.send(places)
+            if not await asyncio.to_thread(self._pipe.poll, VIEW_TIMEOUT_S):
+                raise TimeoutError("the followers do not see what was claimed")
+            self._pipe.recv()
+
+
+def _run(pipe: Connection, url: str, count: int, wanted: bool, programs: Sequence[str]) -> None:
+    logs.configure("warning", "console")
+    if not wanted:
+        follower.IDLE_AFTER_S = 0.0  # at rest at once
+    uvloop.run(_follow(pipe, [Servers(url) for _ in range(count)], wanted, programs))
+
+
+async def _follow(pipe: Connection, servers: Sequence[Servers], wanted: bool, programs: Sequence[str]) -> None:
+    """Receive numbers of places, and send each one back when every view counts that many taken."""
+    fronts = [_front(each, programs) for each in servers]
+    wanting = asyncio.create_task(_want(fronts)) if wanted else None  # noqa: F841 - kept from the collector
+    while True:
+        places = await asyncio.to_thread(pipe.recv)
+        while any(_taken(front) < places for front in fronts):  # noqa: ASYNC110 - a view has no event
+            await asyncio.sleep(VIEW_POLL_S)
+        pipe.send(places)
+
+
+def _front(servers: Servers, programs: Sequence[str]) -> Availability:
+    """The views that one front has of the programs."""
+    library = read_library()
+    front = Availability(
+        lambda program: LedgerConnection(servers.of(program), program, library),
+        lambda program: Journal(servers.client_of(program), program),
+        server_of=servers.name_of,
+        stale_ms=STALE_MS,
+    )
+    for program in programs:
+        front.follow(program)
+    return front
+
+
+def _taken(front: Availability) -> int:
+    """Taken places that these views count; -1 while they are not in step."""
+    return sum(quota.counts.taken for quota in front.changed_since(0)) if front.ready else -1
+
+
+async def _want(fronts: Sequence[Availability]) -> None:
+    """Keep asking for more places than there are, like a crowd after a quota is sold out."""
+    while True:
+        for front in fronts:
+            for quota in front.changed_since(0):
+                front.is_sold_out(quota.id, TOO_MANY, "")
+        await asyncio.sleep(WANT_INTERVAL_S)
 
 
 @dataclass

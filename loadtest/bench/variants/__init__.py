@@ -1,10 +1,9 @@
 """What is measured. A further variant is one module here with a class like these, and one name in `COMPARED`."""
 
-from loadtest.bench.variants.essentials import Bare
 from loadtest.bench.variants.ours import Ours, OursRecorded
 from loadtest.bench.variants.plpgsql_batches import PlpgsqlBatches
 from loadtest.bench.variants.redis_rivals import Evalsha, Pipelined, PipelinedRecorded
-from loadtest.bench.variants.variant import Variant
+from loadtest.bench.variants.variant import Bare, Variant
 
 __all__ = ["COMPARED", "STRONG", "Bare", "Ours", "OursRecorded", "Variant"]
 

@@ -12,8 +12,7 @@ from aiohttp import web
 
 from loadtest.bench.figures import WrongResult
 from loadtest.bench.ground import CAPACITY
-from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
-from loadtest.bench.variants.variant import Baseline, Rival, connected
+from loadtest.bench.variants.variant import HOLD_MS, Baseline, Claim, Rival, Verdict, claim_app, connected
 
 SCHEMA = "bench_batches"
 BATCH_MAX = 256

@@ -17,9 +17,8 @@ from aiohttp import web
 
 from loadtest.bench.figures import WrongResult
 from loadtest.bench.ground import CAPACITY, Ground
-from loadtest.bench.variants.essentials import HOLD_MS, Claim, Verdict, claim_app
 from loadtest.bench.variants.plpgsql_batches import counts, create
-from loadtest.bench.variants.variant import Baseline, Rival, quieten_backends
+from loadtest.bench.variants.variant import HOLD_MS, Baseline, Claim, Rival, Verdict, claim_app, quieten_backends
 from loadtest.stage.cores import yield_to_others
 
 CONNECTIONS_MAX = 256  # with more than so many requests in flight redis-py refuses

@@ -1,21 +1,28 @@
-"""The interface of a variant, and the base of rivals, served by gunicorn and uvloop with our front's settings."""
+"""The interface of a variant, the bare handler, and all that rivals share but their stores.
+
+Rivals are served by gunicorn and uvloop with our front's settings. They leave out what makes ours dearer (full
+validation, sealed personal data, a journal, metrics), so that they are hard to beat.
+"""
 
 import contextlib
+import hmac
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import asyncpg
 import msgspec
+from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 
 from loadtest.bench.ground import Ground
 from loadtest.stage.cores import pinned, yield_to_others
 from loadtest.stage.ports import free_port
+from reservasi.front.process.garbage_collector import set_aside_what_stays
 from reservasi.supervisor import Role
 
 BACKENDS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE $1"
@@ -24,6 +31,36 @@ GUNICORN = (
     *(sys.executable, "-m", "gunicorn", "--worker-class", "aiohttp.GunicornUVLoopWebWorker"),
     *("--backlog", "4096", "--keep-alive", "15", "--timeout", "60", "--log-level", "warning", "--no-control-socket"),
 )
+HOLD_MS = 7_200_000
+KEY = b"a key of the benchmark alone"
+GRANTED = ("held", "exists")
+
+
+class Applicant(msgspec.Struct):
+    nik: str
+    name: str
+    birth_date: str
+
+
+class ClaimBody(msgspec.Struct):
+    quota: str
+    applicants: list[Applicant]
+    contact: dict[str, str]
+
+
+class Claim(NamedTuple):
+    reservation_id: str
+    quota: str
+    person: str
+    fingerprint: str
+
+
+class Verdict(NamedTuple):
+    outcome: str  # "held", "exists", or why not
+    deadline_ms: int  # 0 when refused
+
+
+Decide = Callable[[Claim], Awaitable[Verdict]]
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,3 +176,59 @@ def pid_of(role: Role) -> int:
     if role.pid is None:
         raise RuntimeError(f"{role.name} has ended; see {role.log_path}")
     return role.pid
+
+
+class Bare(Rival):
+    """The upper bound: it does not even read the request. Other statuses are for answers other than claims."""
+
+    name = "bare"
+    title = "bare aiohttp handler, a constant answer of the same size, no store"
+
+
+async def bare() -> web.Application:
+    baseline = Baseline.read()
+    body = b'{"padding":"' + b"x" * (baseline.body_bytes - 14) + b'"}'
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(status=baseline.status, body=body, content_type="application/json")
+
+    app = web.Application()
+    if baseline.status == 200:
+        app.router.add_get("/v1/availability", answer)
+    else:
+        app.router.add_post("/v1/reservations", answer)
+        app.router.add_post("/v1/openings/{id}/tickets", answer)
+    set_aside_what_stays()
+    return app
+
+
+def claim_app(decide: Decide, close: Callable[[], Awaitable[None]]) -> web.Application:
+    """A front that decides claims with `decide`."""
+    decoder = msgspec.json.Decoder(ClaimBody)
+    total_bytes = Baseline.read().body_bytes
+
+    async def answer(request: web.Request) -> web.Response:
+        body = await request.read()
+        wanted = decoder.decode(body)
+        person = _keyed_hash(b"person", wanted.applicants[0].nik.encode())
+        name = _keyed_hash(b"reservation", (person + request.headers["Idempotency-Key"]).encode())
+        outcome, deadline_ms = await decide(Claim(name, wanted.quota, person, _keyed_hash(b"fingerprint", body)))
+        if outcome not in GRANTED:
+            return web.json_response({"outcome": outcome}, status=409)
+        fields = {"id": name, "status": "held", "quota": wanted.quota, "hold_expires_at": deadline_ms, "padding": ""}
+        text = msgspec.json.encode(fields)
+        padded = text[:-2] + b"x" * (total_bytes - len(text)) + b'"}'
+        return web.Response(status=201, body=padded, content_type="application/json")
+
+    async def close_store(_app: web.Application) -> None:
+        await close()
+
+    app = web.Application()
+    app.router.add_post("/v1/reservations", answer)
+    app.on_cleanup.append(close_store)
+    set_aside_what_stays()
+    return app
+
+
+def _keyed_hash(purpose: bytes, content: bytes) -> str:
+    return hmac.digest(KEY, purpose + content, "sha256").hex()[:26]
