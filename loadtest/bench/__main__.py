@@ -88,7 +88,7 @@ async def _measure(
         AsyncExitStack() as stack,
     ):
         found.environment |= await describe(ground)
-        bench, joiners = Bench(ground, plans[0]), Joiners(ground)
+        bench, joiners = Bench(ground), Joiners(ground)
         await prepare_answers(ground)
         await bench.start(stack)
         found.answer_bytes = bench.answer_bytes
@@ -100,9 +100,9 @@ async def _measure(
                     say(f"claims: {suite.name}")
                     suite.claims = await meter.rounds(bare, subjects, say)
         if ANSWERS in sections:
-            for suite, bench.meter in measured:
+            for suite, meter in measured:
                 say(f"other answers: {suite.name}")
-                suite.answers = await measure_answers(bench, joiners, say)
+                suite.answers = await measure_answers(bench, joiners, meter, say)
 
 
 def main(argv: list[str] | None = None) -> int:

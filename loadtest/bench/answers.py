@@ -9,7 +9,7 @@ from loadtest.bench import claims
 from loadtest.bench.client import Load
 from loadtest.bench.figures import Pair, Say, WrongResult
 from loadtest.bench.ground import PROGRAM, Ground
-from loadtest.bench.measuring import Bench, Subject, leaves_nothing, started
+from loadtest.bench.measuring import Bench, Meter, Subject, leaves_nothing, started
 from loadtest.bench.variants import Bare
 from loadtest.stage.people import person
 from reservasi.bootstrap.commands import open_operations, open_program
@@ -72,7 +72,7 @@ async def prepare_answers(ground: Ground) -> None:
         raise WrongResult(f"nothing can be refused or joined: {emptied.outcome}, {created.outcome}")
 
 
-async def measure_answers(bench: Bench, joiners: Joiners, say: Say) -> dict[str, list[Pair]]:
+async def measure_answers(bench: Bench, joiners: Joiners, meter: Meter, say: Say) -> dict[str, list[Pair]]:
     """Each kind of answer, interleaved with a bare handler that answers as many bytes."""
     ground, ours = bench.ground, bench.ours
     filters = f"program={PROGRAM}&office={ground.read_office}&service=baru&channel=online"
@@ -86,15 +86,15 @@ async def measure_answers(bench: Bench, joiners: Joiners, say: Say) -> dict[str,
         Subject(name=AVAILABILITY, variant=ours, requests=lambda count: [listing] * count, wanted=200),
         Subject(name=JOINS, variant=ours, requests=joiners.requests, check=joiners.check),
     )
-    return {subject.name: await _beside_bare(bench, subject, say) for subject in subjects}
+    return {subject.name: await _beside_bare(subject, meter, say) for subject in subjects}
 
 
-async def _beside_bare(bench: Bench, subject: Subject, say: Say) -> list[Pair]:
+async def _beside_bare(subject: Subject, meter: Meter, say: Say) -> list[Pair]:
     """Our service, interleaved with a bare handler that answers all of it with this status and as many bytes."""
     answer_bytes = await subject.probe()
     async with AsyncExitStack() as stack:
-        variant = Bare(replace(bench.ground, answer_bytes=answer_bytes), subject.wanted)
+        variant = Bare(replace(subject.variant.ground, answer_bytes=answer_bytes), subject.wanted)
         await started(variant, stack)
         ours = replace(subject, answer_bytes=answer_bytes)
         bare = replace(ours, name=f"bare {subject.name}", variant=variant, check=leaves_nothing)
-        return (await bench.meter.rounds(bare, [ours], say))[subject.name]
+        return (await meter.rounds(bare, [ours], say))[subject.name]

@@ -39,6 +39,12 @@ class Pair:
         """The sum of these figures on the other side, divided by their sum on the base."""
         return sum(self.other[figure] for figure in figures) / sum(self.base[figure] for figure in figures)
 
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "counts": self.counts}
+
+
+Rounds: TypeAlias = Mapping[str, Sequence[Pair]]  # by what was measured beside the base, one pair a round
+
 
 def mean(first: Measured, second: Measured) -> Measured:
     return {figure: (first[figure] + second[figure]) / 2 for figure in first}

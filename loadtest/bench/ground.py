@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -14,7 +15,7 @@ from loadtest.stage.cores import Cores
 from loadtest.stage.program import WINDOWS_AN_OFFICE, program_file
 from loadtest.stage.shims import Shim, built
 from loadtest.stage.stores import data_directory
-from reservasi.bootstrap.commands import open_operations
+from reservasi.bootstrap.commands import Operations, open_operations
 from reservasi.cli.importing import import_program
 from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, process
 from reservasi.ledger.topology.server_facts import read_facts
@@ -61,7 +62,8 @@ async def prepared(cores: Cores, *, processes: int = 1, fsync_ms: int = 0) -> As
                 stack.push_async_callback(store.stop)
                 await store.start()
         await upgrade(postgres.dsn)
-        quotas = await _import_quotas(settings)
+        async with open_operations(settings) as operations:
+            quotas = await import_quotas(operations, data_dir, PROGRAM, QUOTAS + READ_QUOTAS, CAPACITY)
         pids = {name: store.pid for name, store in (("valkey", valkey), ("postgres", postgres)) if store.pid}
         for pid in pids.values():
             shims.check_under(pid)
@@ -78,15 +80,16 @@ async def prepared(cores: Cores, *, processes: int = 1, fsync_ms: int = 0) -> As
         )
 
 
-async def _import_quotas(settings: Settings) -> tuple[str, ...]:
-    """Import the program; its quotas, office by office."""
+async def import_quotas(
+    operations: Operations, directory: Path, program: str, quotas: int, capacity: int
+) -> tuple[str, ...]:
+    """Import a program with this many quotas; their ids, office by office."""
     day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
-    file = settings.data_dir / "bench.toml"
-    file.write_text(program_file(QUOTAS + READ_QUOTAS, CAPACITY, day, HOLD_S, PROGRAM))
-    program = read_program(file)
-    async with open_operations(settings) as operations:
-        await import_program(operations, program, day, day, open_now=True, quiet=True)
-    return tuple(sorted(command.quota for command in expand(program, day, day, open_now=True)))
+    file = directory / f"{program}.toml"
+    file.write_text(program_file(quotas, capacity, day, HOLD_S, program))
+    terms = read_program(file)
+    await import_program(operations, terms, day, day, open_now=True, quiet=True)
+    return tuple(sorted(command.quota for command in expand(terms, day, day, open_now=True)))
 
 
 async def describe(ground: Ground) -> dict[str, Any]:

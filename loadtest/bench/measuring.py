@@ -160,9 +160,8 @@ async def started(variant: Variant, stack: AsyncExitStack) -> None:
 class Bench:
     """Our own service and the rivals that are compared with it. Every person claims once in a whole run."""
 
-    def __init__(self, ground: Ground, plan: Plan) -> None:
+    def __init__(self, ground: Ground) -> None:
         self.ground = ground
-        self.meter = Meter(plan)
         self.ours = Ours(ground)
         self.answer_bytes = 0  # of ours to a claim, once it is known
         self._people = 0  # who have claimed

@@ -2,11 +2,11 @@
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any
 
 from loadtest.bench.answers import AVAILABILITY, JOINS, SOLD_OUT, TITLES
-from loadtest.bench.figures import DRIFT_MAX, Figure, Pair, firm, ratio, table_of
+from loadtest.bench.figures import DRIFT_MAX, Figure, Pair, Rounds, firm, ratio, table_of
 from loadtest.bench.measuring import JUDGED, ONE_FRONT, RATE, Arrangement
 from loadtest.bench.variants import Bare, Ours, OursRecorded, Variant
 from loadtest.stage.tables import Table
@@ -29,8 +29,6 @@ RATES: tuple[tuple[str, str, Mapping[Arrangement, float]], ...] = (
     (OursRecorded.name, "plpgsql_batches", {JUDGED: 1.0}),
 )
 VALKEY_OF = {"evalsha": 0.5, "pipelined": 1.0}  # Valkey's processor time a claim, ours as a share of the rival's
-
-Rounds: TypeAlias = Mapping[str, Sequence[Pair]]  # by what was measured beside the bare handler, one pair a round
 
 
 @dataclass
@@ -79,8 +77,8 @@ class Suite:
             "connections": self.connections,
             "targets": [figure.as_json() for figure in self.figures],
             "variants": summarise(self.claims),
-            "rounds": _as_json(self.claims),
-            "answer_rounds": _as_json(self.answers),
+            "rounds": {name: [pair.as_json() for pair in pairs] for name, pairs in self.claims.items()},
+            "answer_rounds": {name: [pair.as_json() for pair in pairs] for name, pairs in self.answers.items()},
         }
 
 
@@ -193,7 +191,3 @@ def _answers(answers: Rounds) -> Iterator[Figure]:
         if name == JOINS and by_processor is not None:
             title = "the same by the front's processor time, which other programs disturb less"
             yield Figure(name=f"{name}/{Bare.name} by cpu", title=title, value=by_processor, target=target)
-
-
-def _as_json(rounds: Rounds) -> dict[str, Any]:
-    return {name: [{**asdict(pair), "counts": pair.counts} for pair in pairs] for name, pairs in rounds.items()}

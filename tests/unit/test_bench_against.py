@@ -176,7 +176,7 @@ def test_it_is_a_measurement_whatever_it_shows(
     assert facts["tables"][0]["title"] == "This tree against v1 (ffffffffff)"
     assert facts["figures"][0]["value"] == 1.0
     costs = {FRONT: 1e-4, LEDGER: 0.0}
-    assert facts["rounds"] == {"queue": [{"here": costs, "there": costs}]}
+    assert facts["rounds"] == {"queue": [{"base": costs, "other": costs, "drift": 0.0, "counts": True}]}
     columns = facts["tables"][0]["columns"]
     assert [dict(zip(columns, row, strict=True))["figure"] for row in facts["tables"][0]["rows"]] == ["queue"]
 

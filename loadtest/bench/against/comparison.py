@@ -77,9 +77,7 @@ class Comparison:
         return [table_of(title, self.figures, NOTES)] if self.pairs else []
 
     def as_json(self) -> dict[str, Any]:
-        rounds = {
-            name: [{"here": pair.other, "there": pair.base} for pair in pairs] for name, pairs in self.pairs.items()
-        }
+        rounds = {name: [pair.as_json() for pair in pairs] for name, pairs in self.pairs.items()}
         return {"figures": [figure.as_json() for figure in self.figures], "rounds": rounds}
 
 

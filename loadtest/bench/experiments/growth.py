@@ -14,16 +14,14 @@ from pathlib import Path
 from loadtest.bench.claims import requests
 from loadtest.bench.client import run_load
 from loadtest.bench.figures import Figure, Measured, Pair, Say, WrongResult, paired, ratio
-from loadtest.bench.ground import prepared
+from loadtest.bench.ground import import_quotas, prepared
 from loadtest.bench.measuring import START_TIMEOUT_S, started
 from loadtest.bench.own_ledger import BATCH, OwnLedger, batches, own_ledger, until_rewritten
 from loadtest.bench.variants import Ours
 from loadtest.stage.cores import Cores, ran_s
-from loadtest.stage.program import open_terms, program_file
+from loadtest.stage.program import open_terms
 from reservasi.bootstrap.commands import Operations, open_operations, open_program
-from reservasi.cli.importing import import_program
 from reservasi.model import CAPACITY_MAX, Outcome, SetQuota
-from reservasi.programs.files import read_program
 
 NAME = "growth"
 TITLE = "Growth: what claims and refusals cost with many reservations and quotas, as a share of the smallest case"
@@ -184,10 +182,7 @@ async def _refusals(cores: Cores, smoke: bool, say: Say) -> list[Figure]:
 
 async def _offered(operations: Operations, directory: Path, program: str, quotas: int, sold_out: int) -> Offer:
     """Create a program with this many quotas. The sold-out ones have a capacity of 0."""
-    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=30)
-    file = directory / f"{program}.toml"
-    file.write_text(program_file(1, 1, day, 7200, program))
-    await import_program(operations, read_program(file), day, day, open_now=True, quiet=True)
+    await import_quotas(operations, directory, program, 1, 1)
     commands = [_quota(program, number, sold_out=number < sold_out) for number in range(quotas)]
     async with open_program(operations, program) as group:
         for batch in batches(commands, QUOTAS_AT_ONCE):
