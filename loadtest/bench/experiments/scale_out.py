@@ -46,7 +46,7 @@ IDLE = "idle"
 COLUMNS = {
     "per_call": "claims a call",
     "valkey_us": "Valkey us",  # of all primaries together
-    "busiest_us": "busiest primary us",
+    "busiest_us": "busiest us",  # of the primary that worked most
     "front_us": "front us",  # of the process that claims
     "replica_us": "replica us",  # of one replica of each primary
     "follower_us": "follower us",  # of one follower of everything
@@ -56,7 +56,8 @@ COLUMNS = {
 }
 NOTES = (
     "Medians of the rounds, for one claim or confirmation; us are microseconds of processor time.",
-    "Of the base: Valkey's time against the first line in the same round, with the least and the greatest ratio.",
+    "Of base: Valkey's time as a ratio to the first line in the same round; min-max: the least and greatest ratio.",
+    f"Busiest: of the primary that worked most. Unequal: shares of {', '.join(map(str, UNEVEN))} %.",
     "Front: group commit and connections, without HTTP. Replica, follower: one of them. File: append-only file.",
     "Link: sent to each replica. Journal: in memory until it is recorded and trimmed.",
 )
@@ -102,7 +103,7 @@ CASES = (
     BASE,
     Case(name="2 primaries", group="primaries", primaries=2),
     Case(name="3 primaries", group="primaries", primaries=3),
-    Case(name="3 primaries, shares of 50, 20, 10, 10, 5, 5 %", group="primaries", primaries=3, shares=UNEVEN),
+    Case(name="3 primaries, unequal programs", group="primaries", primaries=3, shares=UNEVEN),
     *(_alone(batch) for batch in (256, 128, 32, 8, 1)),
     *(_alone(batch, "confirmation") for batch in (256, 32, 1)),
     Case(name="1 replica", group="replicas", replicas=1),
@@ -143,8 +144,8 @@ class Found:
         tables = []
         if claiming:
             title = "Work of a claim, by programs, primaries, batches, replicas and fronts"
-            rows = tuple((*self._row(case, COLUMNS), self._of_base(case)) for case in claiming)
-            columns = ("", *COLUMNS.values(), "of the base")
+            rows = tuple((*self._row(case, COLUMNS), *self._of_base(case)) for case in claiming)
+            columns = ("", *COLUMNS.values(), "of base", "min-max")
             tables.append(Table(title=title, columns=columns, rows=rows, notes=NOTES))
         if idle:
             title = "Nobody claims: work a second for each program that a front follows"
@@ -160,9 +161,9 @@ class Found:
         medians = ((name, statistics.median(works[case.name][name] for works in self.rounds)) for name in figures)
         return case.name, *(f"{value:.{name.endswith('_us'):d}f}" if value else "-" for name, value in medians)
 
-    def _of_base(self, case: Case) -> str:
+    def _of_base(self, case: Case) -> tuple[str, str]:
         ratios = [works[case.name]["valkey_us"] / works[BASE.name]["valkey_us"] for works in self.rounds]
-        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"
+        return f"{statistics.median(ratios):.2f}", f"{min(ratios):.2f}-{max(ratios):.2f}"
 
 
 class Followers:
