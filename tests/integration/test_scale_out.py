@@ -77,7 +77,7 @@ def test_figures_are_medians_and_ratios_are_those_of_one_round() -> None:
     for table in (compared, at_rest):
         assert {len(row) for row in table.rows} == {len(table.columns)}
     row = dict(zip(compared.columns, next(row for row in compared.rows if row[0] == "2 primaries"), strict=True))
-    assert (row["Valkey us"], row["file bytes"], row["replica us"]) == ("80.0", "40", "-")
+    assert (row["Valkey"], row["file"], row["replica"]) == ("80.0", "40", "-")
     assert (row["of base"], row["min-max"]) == ("1.00", "1.00-2.00")
     assert at_rest.rows[0] == ("at rest", "80.0", "40.0")
 

@@ -44,25 +44,28 @@ ACK_TIMEOUT_MS = 5000
 IDLE_FRONTS = 16
 IDLE = "idle"
 COLUMNS = {
-    "per_call": "claims a call",
-    "valkey_us": "Valkey us",  # of all primaries together
-    "busiest_us": "busiest us",  # of the primary that worked most
-    "front_us": "front us",  # of the process that claims
-    "replica_us": "replica us",  # of one replica of each primary
-    "follower_us": "follower us",  # of one follower of everything
-    "file_bytes": "file bytes",
-    "link_bytes": "link bytes",
-    "journal_bytes": "journal bytes",
+    "per_call": "per call",
+    "valkey_us": "Valkey",  # of all primaries together
+    "busiest_us": "busiest",  # of the primary that worked most
+    "front_us": "front",  # of the process that claims
+    "replica_us": "replica",  # of one replica of each primary
+    "follower_us": "follower",  # of one follower of everything
+    "file_bytes": "file",
+    "link_bytes": "link",
+    "journal_bytes": "journal",
 }
 NOTES = (
-    "Medians of the rounds, for one claim or confirmation; us are microseconds of processor time.",
+    "Medians of the rounds, for one claim or confirmation. Per call: claims or confirmations in one call.",
+    "Valkey to follower: microseconds of processor time. File, link, journal: bytes.",
+    "Valkey: all primaries. Busiest: the primary that worked most. Front: group commit and connections, without HTTP.",
+    "Replica, follower: one of them. File: append-only file. Link: sent to each replica.",
+    "Journal: in memory until it is recorded and trimmed.",
     "Of base: Valkey's time as a ratio to the first line in the same round; min-max: the least and greatest ratio.",
-    f"Busiest: of the primary that worked most. Unequal: shares of {', '.join(map(str, UNEVEN))} %.",
-    "Front: group commit and connections, without HTTP. Replica, follower: one of them. File: append-only file.",
-    "Link: sent to each replica. Journal: in memory until it is recorded and trimmed.",
+    f"Unequal: shares of {', '.join(map(str, UNEVEN))} %.",
 )
 IDLE_COLUMNS = ("valkey_us", "follower_us")
 IDLE_NOTES = (
+    "Microseconds of processor time.",
     f"{PROGRAMS} programs on one primary, followed by {IDLE_FRONTS} fronts.",
     "1,000,000 divided by a figure is how many programs times fronts fill a primary's core, or programs a front's.",
 )
