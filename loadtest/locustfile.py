@@ -32,8 +32,6 @@ REFUSALS = frozenset({409})  # definite answers that are no failure
 
 
 class Opening:
-    """What all people of one run share."""
-
     def __init__(self, options: Namespace, worker: int = 0) -> None:
         self.plan = Plan(**{name: vars(options)[name] for name in Plan.__struct_fields__ if name in vars(options)})
         self.numbers = itertools.count(worker, options.workers)  # each worker has people of its own
@@ -89,8 +87,6 @@ def finish(environment: Environment, **_: Any) -> None:
 
 
 class Visitor(FastHttpUser):
-    """One place in the crowd."""
-
     connection_timeout = ANSWER_TIMEOUT_S
     network_timeout = ANSWER_TIMEOUT_S
     concurrency = 1

@@ -41,7 +41,6 @@ class Joiners:
         self.joined = 0
 
     def requests(self, count: int) -> list[bytes]:
-        """So many further people join."""
         self._next += count
         return [claims.join(OPENING, person(number)) for number in range(self._next - count, self._next)]
 

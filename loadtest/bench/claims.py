@@ -16,7 +16,6 @@ def requests(first: int, count: int, quotas: Sequence[str]) -> list[bytes]:
 
 
 def claim(quota: str, who: Person, **further: Any) -> bytes:
-    """A claim of one place; `further` are other members of its body."""
     body = {
         "quota": quota,
         "applicants": [{**who.applicant(), "name": f"Siti Rahmawati {who.number:08d}"}],
@@ -27,7 +26,6 @@ def claim(quota: str, who: Person, **further: Any) -> bytes:
 
 
 def join(opening: str, who: Person) -> bytes:
-    """A person joins an opening's waiting room."""
     body = {"nik": who.nik, "birth_date": who.birth_date.isoformat()}
     return send(f"/v1/openings/{opening}/tickets", body)
 
@@ -35,7 +33,6 @@ def join(opening: str, who: Person) -> bytes:
 def get(
     path: str, bearer: str = "", *, accept: str = "application/json", encoding: str = "gzip", method: str = "GET"
 ) -> bytes:
-    """A request without a body."""
     headers = {**HEADERS, "Accept": accept, "Accept-Encoding": encoding, **_authorization(bearer)}
     return request(method, path, headers)
 

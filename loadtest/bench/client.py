@@ -23,8 +23,6 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass
 class Load:
-    """The answers of one measurement."""
-
     wanted: int = 201  # the HTTP status that is a success here
     answers: Counter[int] = field(default_factory=Counter)  # by HTTP status
     latencies_s: list[float] = field(default_factory=list)
@@ -39,11 +37,9 @@ class Load:
 
     @property
     def refused(self) -> int:
-        """All other answers."""
         return self.answers.total() - self.claimed
 
     def check(self, name: str) -> None:
-        """Every answer was a wanted one."""
         if self.refused:
             raise WrongResult(f"{name} answered {dict(self.answers)}, not always {self.wanted}")
 
@@ -52,7 +48,6 @@ class Load:
         return self.claimed / self.elapsed_s
 
     def latency_ms(self, share: float) -> float:
-        """The latency that this share of the requests kept within."""
         ordered = sorted(self.latencies_s)
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000
 
@@ -68,7 +63,6 @@ class _Sender(Connection):
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def send_next(self) -> None:
-        """Send a request, or finish when there is none left."""
         request = next(self._requests, None)
         if request is None:
             self.finished.set_result(None)
@@ -135,7 +129,6 @@ class Line:
         self._socket.sendall(content)
 
     def receive(self) -> Answer:
-        """The next answer."""
         received = b""
         while (answer := read_answer(received)) is None:
             more = self._socket.recv(RECEIVE_BYTES)
@@ -149,7 +142,6 @@ class Line:
         return self.receive()
 
     def json(self, content: bytes, wanted: int = 200) -> Any:
-        """The JSON of the answer, which must have this status."""
         return json.loads(plain(check(self.ask(content), wanted)))
 
     def fileno(self) -> int:
@@ -165,12 +157,10 @@ def answered(lines: Sequence[Line]) -> int:
 
 
 def plain(answer: Answer) -> bytes:
-    """The body, decompressed."""
     return gzip.decompress(answer.body) if answer.body.startswith(GZIP_MAGIC) else answer.body
 
 
 def check(answer: Answer, wanted: int, problem: str = "") -> Answer:
-    """The answer, which must have this status and problem type."""
     if answer.status != wanted or (problem and f'"/problems/{problem}"'.encode() not in plain(answer)):
         text = plain(answer)[:300].decode(errors="replace")
         raise WrongResult(f"{answer.status} instead of {wanted} {problem}: {text}")

@@ -51,8 +51,6 @@ def positive(text: str) -> int:
 
 
 def names_of(known: Iterable[str]) -> Callable[[str], frozenset[str]]:
-    """A parser of comma-separated names that accepts only the known ones."""
-
     def read(text: str) -> frozenset[str]:
         names = frozenset(name.strip() for name in text.split(","))
         if unknown := names.difference(known):

@@ -36,7 +36,6 @@ class Pair:
         return self.drift <= DRIFT_MAX
 
     def ratio(self, *figures: str) -> float:
-        """The sum of these figures on the other side, divided by their sum on the base."""
         return sum(self.other[figure] for figure in figures) / sum(self.base[figure] for figure in figures)
 
     def as_json(self) -> dict[str, Any]:
@@ -56,7 +55,6 @@ def firm(pairs: Sequence[Pair]) -> Sequence[Pair]:
 
 
 def ratio(pairs: Sequence[Pair], *figures: str) -> float:
-    """The median of the pairs' ratios."""
     return statistics.median(pair.ratio(*figures) for pair in pairs)
 
 
@@ -93,7 +91,6 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
         if self.target is None:
             return None
         return self.value >= self.target if self.sense == "at least" else self.value <= self.target
@@ -109,7 +106,6 @@ class Figure:
 
 
 def table_of(title: str, figures: Sequence[Figure], notes: tuple[str, ...] = ()) -> Table:
-    """Each figure with its target, and whether it is met."""
     rows = tuple(figure.as_row() for figure in figures)
     return Table(title=title, columns=("figure", "measured", "target", "", "what"), rows=rows, notes=notes)
 

@@ -44,8 +44,6 @@ SEVERAL_FRONTS = (Arrangement(STRONG, processes=2), Arrangement(STRONG, processe
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How much is measured."""
-
     rounds: int
     connections: int
     seconds: float  # one measurement should last so long, and have `REQUESTS_MIN` requests at least
@@ -69,7 +67,6 @@ class Subject:
     during: Callable[[], AbstractContextManager[None]] = nullcontext  # entered while the load runs
 
     async def probe(self) -> int:
-        """How large its answer is."""
         requests, port = self.requests(PROBES), self.variant.port
         load = await run_load(port, requests, connections=PROBES, timeout_s=START_TIMEOUT_S, wanted=self.wanted)
         load.check(self.name)
@@ -78,8 +75,6 @@ class Subject:
 
 
 class Meter:
-    """Measures subjects according to a plan."""
-
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._rates: dict[str, float] = {}  # the last measured ones, from which follows how many `seconds` take
@@ -145,7 +140,6 @@ def bracketed(before: Measured, measured: Measured, after: Measured) -> Pair:
 
 
 def check_size(name: str, load: Load, answer_bytes: int) -> None:
-    """Every answer must have this size."""
     sizes = load.answer_bytes
     if max(sizes) > answer_bytes or min(sizes) < answer_bytes - SIZE_SLACK:
         raise WrongResult(f"{name} answers in {sorted(sizes)} bytes instead of {answer_bytes}")
@@ -187,7 +181,6 @@ class Bench:
             yield self._subject(Bare, bare), subjects
 
     def claims(self, count: int, quotas: Sequence[str]) -> list[bytes]:
-        """Claims of that many new people."""
         self._people += count
         return claims.requests(self._people - count, count, quotas)
 

@@ -104,7 +104,6 @@ class OwnLedger:
             raise WrongResult(f"{self.program}: {dict(outcomes)} instead of {len(commands)} {wanted.value}")
 
     async def fill(self, count: int) -> None:
-        """Hold this many places."""
         for left in range(count, 0, -LOAD_BATCH):
             await self.submit(self.claims(min(LOAD_BATCH, left)), Outcome.HELD, in_flight=LOAD_BATCH)
 
@@ -126,7 +125,6 @@ class OwnLedger:
         return snapshot
 
     async def taken(self) -> int:
-        """How many places are held or confirmed."""
         return sum(quota.counts.taken for quota in (await self.snapshot()).quotas)
 
     async def check(self, claims: Sequence[Claim], *, confirmed: bool) -> None:
@@ -161,7 +159,6 @@ def confirmations(claims: Sequence[Claim]) -> list[Confirm]:
 
 
 def batches(commands: Sequence[AnyCommand], size: int) -> Iterator[list[AnyCommand]]:
-    """The commands in order, cut into batches."""
     return (list(commands[first : first + size]) for first in range(0, len(commands), size))
 
 
@@ -169,7 +166,6 @@ def batches(commands: Sequence[AnyCommand], size: int) -> Iterator[list[AnyComma
 async def own_ledger(
     url: str, program: str, *, quotas: int, capacity: int, batch: int = BATCH, acks: Acks | None = None
 ) -> AsyncIterator[OwnLedger]:
-    """A program with this many quotas of this capacity."""
     servers = Servers(url)
     ledger = OwnLedger(servers, program, quotas, batch, acks)
     try:

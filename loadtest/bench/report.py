@@ -33,8 +33,6 @@ VALKEY_OF = {"evalsha": 0.5, "pipelined": 1.0}  # Valkey's processor time a clai
 
 @dataclass
 class Suite:
-    """The results of one arrangement and number of connections."""
-
     arrangement: Arrangement
     connections: int
     claims: Rounds = field(default_factory=dict)
@@ -84,8 +82,6 @@ class Suite:
 
 @dataclass
 class Run:
-    """All results of a run."""
-
     environment: dict[str, Any] = field(default_factory=dict)
     answer_bytes: int = 0
     suites: list[Suite] = field(default_factory=list)
@@ -96,7 +92,6 @@ class Run:
         return [*(table for suite in self.suites for table in suite.tables()), *experiments]
 
     def as_json(self) -> dict[str, Any]:
-        """The data of the tables."""
         return {
             "answer_bytes": self.answer_bytes,
             "drift_max": DRIFT_MAX,
@@ -155,7 +150,6 @@ def _cells(medians: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _rates(claims: Rounds, arrangement: Arrangement) -> Iterator[Figure]:
-    """Claims a second, ours as a multiple of each rival."""
     if arrangement == ONE_FRONT and claims:
         name, value = f"{Ours.name}/{Bare.name}", ratio(firm(claims[Ours.name]), RATE)
         yield Figure(name=name, title="claims a second, of the bare handler", value=value, target=OURS_OF_BARE)

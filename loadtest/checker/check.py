@@ -14,8 +14,6 @@ SHOWN_MAX = 20  # violations of one rule that are printed; the rest is counted
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What the checker saw in one program."""
-
     program: str
     capacity: int = 0
     held: int = 0

@@ -36,8 +36,6 @@ class Moving(Exception):
 
 
 class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A reservation as the ledger has it."""
-
     state: State
     quota: str
     deadline_ms: int
@@ -51,8 +49,6 @@ class LedgerRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LedgerEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a program's ledger holds, at one seq."""
-
     position: Position
     quotas: dict[str, Quota]
     reservations: dict[str, LedgerRecord]
@@ -92,8 +88,6 @@ class OpeningMark(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A hold or a booking in the database."""
-
     reservation_id: str
     quota: str
     places: int
@@ -102,8 +96,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Applicant(msgspec.Struct, frozen=True, kw_only=True):
-    """A person of a hold or a booking in the database."""
-
     reservation_id: str
     person: str
     live: bool

@@ -17,8 +17,6 @@ INDEFINITE = frozenset({NO_ANSWER, 429, 502, 503, 504})
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One request and what came back."""
-
     person: int  # number of the applicant
     call: str  # claim, confirm, cancel, show
     sent_ms: float  # since the Unix epoch, by the client's clock

@@ -26,8 +26,6 @@ class EditFailed(Exception):
 
 
 class Edit(msgspec.Struct, frozen=True):
-    """One change of one source file."""
-
     file: str  # without .lua
     old: str
     new: str

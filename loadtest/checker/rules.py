@@ -11,8 +11,6 @@ from reservasi.model import State
 
 
 class Rule(StrEnum):
-    """What can be violated."""
-
     FENCED = "ledger-fenced"  # the ledger is not owned, so it cannot even be read
     OVERSOLD = "oversold"  # held + confirmed + returning > capacity, or a count below 0
     COUNTS_DIFFER = "counts-differ"  # a quota's counts are not what its reservations and timers add up to
@@ -54,8 +52,6 @@ OVERSOLD = frozenset({Rule.OVERSOLD, Rule.TWO_LIVE, Rule.BOOKING_DOUBLED})
 
 
 class Violation(msgspec.Struct, frozen=True):
-    """One broken promise."""
-
     rule: Rule
     subject: str  # the quota, reservation, person hash or seq it is about
     detail: str

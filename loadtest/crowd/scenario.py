@@ -42,8 +42,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to be sent."""
-
     name: str  # the exchange's `call`, and Locust's name for it
     method: str
     path: str
@@ -59,8 +57,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Time that passes before the next request."""
-
     seconds: float
 
 
@@ -69,8 +65,6 @@ NONE_HERE = tuple(f"/problems/{name}" for name in ("sold-out", "closed", "not-op
 
 
 class Answered(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back."""
-
     outcome: int  # HTTP status, or NO_ANSWER
     body: dict[str, Any] = {}
     retry_after_s: float = 0.0
@@ -87,8 +81,6 @@ class Answered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(StrEnum):
-    """How a person's visit ended."""
-
     CONFIRMED = "confirmed"  # 200: it is in the records
     CONFIRMING = "confirming"  # confirmed or cancelled, and still 202 after all patience
     CANCELLED = "cancelled"  # confirmed, then cancelled

@@ -78,7 +78,6 @@ async def _run_one(fault: Fault, seed: int, log: Path | None) -> Run:
 
 
 def wrong_of(fault: Fault, runs: Sequence[Run]) -> list[str]:
-    """Why a fault fails the command."""
     lost, oversold = sum(run.lost for run in runs), sum(run.oversold for run in runs)
     wrong = [line for run in runs for line in run.wrong] if runs else ["it did not run"]
     if fault.control and not lost:
@@ -105,7 +104,6 @@ def table(by_fault: Sequence[tuple[Fault, Sequence[Run]]]) -> Table:
 
 
 def _counts(runs: Sequence[Run]) -> tuple[int, int, int, int]:
-    """Runs, operations, lost, oversold."""
     sums = (sum(getattr(run, name) for run in runs) for name in ("operations", "lost", "oversold"))
     return (len(runs), *sums)
 

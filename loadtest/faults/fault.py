@@ -79,8 +79,6 @@ async def open_proxy(connect: Connect, mark: bytes) -> AsyncIterator[LosingProxy
 
 @dataclass(kw_only=True)
 class Scene:
-    """Everything that a fault may touch."""
-
     service: Service
     crowd: Crowd
     program: str
@@ -116,7 +114,6 @@ class Scene:
         return [e for e in self.crowd.history if e.sent_ms > since_ms and e.answered_ms < until_ms]
 
     async def quotas_left(self, least: int = 1) -> list[str]:
-        """The quotas in which so many places are left."""
         return await asyncio.to_thread(self.service.quotas, self.program, least)
 
     async def until(self, holds: Callable[[], object], timeout_s: float, otherwise: str) -> None:
@@ -197,8 +194,6 @@ Strike = Callable[[Scene], Awaitable[str]]  # returns the note of the table
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One row of the table."""
-
     name: str
     strike: Strike
     shims: tuple[Shim, ...] = ()

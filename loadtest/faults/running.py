@@ -38,8 +38,6 @@ REPLAYED = frozenset({Rule.JOURNAL_GAP, Rule.REPLAY_DIFFERS, Rule.ORDER_DIFFERS}
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run of a fault showed."""
-
     fault: str
     seed: int
     operations: int = 0  # requests that were answered or lost, but for availability
@@ -53,8 +51,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A running service on which faults strike."""
-
     service: Service
     shims: Shims
     proxy: LosingProxy | None
@@ -167,7 +163,6 @@ async def _judged(fault: Fault, seed: int, scene: Scene) -> Run:
 
 
 async def _strike(fault: Fault, scene: Scene) -> tuple[str, list[str]]:
-    """Its note, and why it counts as failed, if it does."""
     try:
         async with asyncio.timeout(fault.timeout_s):
             return await fault.strike(scene), []

@@ -21,8 +21,6 @@ WORLD_VARIABLE = "LOADTEST_WORLD"
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
-    """What is different for this service."""
-
     servers: dict[str, str] = {}
     redis_url: str = ""
     address_file: str = ""

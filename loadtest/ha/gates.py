@@ -23,8 +23,6 @@ HOST = HERE.address
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """The place of a server of the ledger, or of a sentinel."""
-
     host: Host
     port: int  # its own
     public_port: int  # by which everything comes to it that is to be cut off
@@ -90,7 +88,6 @@ class Gates:
         return server
 
     async def add_sentinel(self) -> Server:
-        """A place that everybody reaches."""
         port = free_port()
         return Server(host=HERE, port=port, public_port=port, source=HOST)
 

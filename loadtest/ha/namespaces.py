@@ -53,11 +53,9 @@ class Namespaces:
 
     @property
     def far(self) -> Path:
-        """The host that we move to."""
         return NAMED / self._name(FAR)
 
     def start(self) -> None:
-        """Make the switch, our host and the near front's."""
         self._make(self._switch)
         for side in ("far", "near"):
             _ip(f"link add {side} type bridge", f"link set {side} up", within=self._switch)
@@ -68,7 +66,6 @@ class Namespaces:
         _ip(f"addr add {NEAR_SIDE_DOOR}/30 dev side", "link set side up", within=self._name(NEAR))
 
     async def add_ledger(self) -> Server:
-        """A host of its own."""
         number = FIRST_SERVER + len(self._servers)
         self._add_host(number)
         host = Host(address=_address(number), within=_within(self._name(number)))
@@ -77,7 +74,6 @@ class Namespaces:
         return server
 
     async def add_sentinel(self) -> Server:
-        """A host of its own too."""
         return await self.add_ledger()
 
     async def lead_to_records(self, connect: Connect) -> str:
@@ -87,11 +83,9 @@ class Namespaces:
         return f"{_address(FAR)}:{RECORDS_PORT}"
 
     def part(self, staying: Collection[Server]) -> None:
-        """Plug these and the near front over."""
         self._plug("near", [NEAR, *(self._servers[server] for server in staying)])
 
     def join(self) -> None:
-        """Plug everybody back."""
         self._plug("far", [NEAR, *self._servers.values()])
 
     async def close(self) -> None:

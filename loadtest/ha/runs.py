@@ -39,8 +39,6 @@ SHOWN_MAX = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One row of the table."""
-
     name: str
     strike: Callable[[Scene], Awaitable[None]]
     safe_from: int = 1  # replicas that must acknowledge for nothing promised to be lost
@@ -103,7 +101,6 @@ class Mode:
 
     @property
     def settings(self) -> dict[str, object]:
-        """As the service is given them; a replica tells of its file once a second."""
         timeout_ms = 1500 if self.aof == "replicas" else 300
         return {"replicas_min_ack": self.replicas, "aof_ack": self.aof, "replicas_ack_timeout_ms": timeout_ms}
 
@@ -119,8 +116,6 @@ MODES = (NOBODY, ONE, ALL, SYNCED)
 
 
 class Outcomes(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run showed."""
-
     promised: int  # places
     confirmed: int  # of them, by the answers
     apart: int  # places promised by the old primary's front after it was cut off

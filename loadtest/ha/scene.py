@@ -44,8 +44,6 @@ _UPGRADING = asyncio.Lock()  # Alembic's environment is one for the whole proces
 
 @dataclass(kw_only=True)
 class Scene:
-    """Everything that a fault may touch."""
-
     servers: Servers
     front: Process  # the one on the far side
     side_door: Gate  # for the people who stay with the old primary

@@ -40,8 +40,6 @@ sentinel parallel-syncs {name} 2
 
 @dataclass(kw_only=True)
 class Servers:
-    """The six servers."""
-
     network: Network
     directory: Path
     first: Server  # the primary at the start

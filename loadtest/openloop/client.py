@@ -33,8 +33,6 @@ def poisson(rate_per_s: float, seconds: float, seed: int = 0) -> Sequence[float]
 
 
 class _Connection(Connection):
-    """One connection of a load."""
-
     def __init__(self, load: "OpenLoop") -> None:
         super().__init__()
         self._load = load
@@ -160,7 +158,6 @@ class OpenLoop:
             self._idle.append(connection)
 
     def count(self, number: int, outcome: str, says_when: bool = True) -> None:
-        """An answer came, or will not come any more."""
         if number not in self._unanswered:
             return
         self._unanswered.discard(number)

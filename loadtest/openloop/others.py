@@ -24,8 +24,6 @@ GOOD = frozenset({200, 202})  # 202: it is not in the records yet
 
 
 class Others:
-    """What some of them were answered."""
-
     def __init__(self, client: aiohttp.ClientSession) -> None:
         self.history: list[Exchange] = []
         self.front_mib: list[float] = []  # of the front, meanwhile
@@ -53,7 +51,6 @@ class Others:
 
 @asynccontextmanager
 async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Carry it out until the block ends."""
     async with asyncio.TaskGroup() as group:
         task = group.create_task(work)
         yield

@@ -30,8 +30,6 @@ MEMORY_MIB = 64.0  # that the front may grow by
 
 @dataclass(frozen=True, kw_only=True)
 class Overload:
-    """What was seen."""
-
     peak: float  # places a second
     before_mib: float
     outcomes: Outcomes

@@ -84,7 +84,6 @@ class Scene:
         self._next = 0  # person
 
     def people(self, count: int) -> range:
-        """The numbers of the next people."""
         first, self._next = self._next, self._next + count
         return range(first, self._next)
 

@@ -59,7 +59,6 @@ class Drips:
         self._stopping = False
 
     async def add(self) -> None:
-        """Open one more connection, and keep as many open from then on."""
         drip = await self._connect()
         self._tasks.add(asyncio.create_task(self._keep(drip)))
 
@@ -136,8 +135,6 @@ async def dripping(port: int, connections: int, timeout_s: float, slow: str = HE
 
 @dataclass(frozen=True, kw_only=True)
 class SlowClients:
-    """What was seen."""
-
     without: Outcomes
     beside: Outcomes
     drips: Drips

@@ -36,8 +36,6 @@ SHIPPED = NodeKind()
 
 
 class Node:
-    """One server."""
-
     def __init__(self, directory: Path, ports: tuple[int, int], node_timeout_ms: int, kind: NodeKind) -> None:
         self.port, self.bus_port = ports
         self.client = redis_asyncio.Redis(

@@ -49,7 +49,6 @@ def yield_to_others(pid: int) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The children of a process, oldest first."""
     found: list[int] = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # it ended while we looked
@@ -58,7 +57,6 @@ def children(pid: int) -> list[int]:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
     return [pid, *(each for child in children(pid) for each in family(child))]
 
 

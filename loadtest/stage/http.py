@@ -20,8 +20,6 @@ class UnreadableAnswer(Exception):
 
 
 class Answer(NamedTuple):
-    """One answer."""
-
     status: int
     head: bytes  # without the empty line at its end
     body: bytes

@@ -27,8 +27,6 @@ assert gcd(STEP, SPACE) == 1
 
 
 class Person(NamedTuple):
-    """One applicant."""
-
     number: int
     nik: str
     name: str

@@ -46,7 +46,6 @@ def _is_free(port: int) -> bool:
 
 
 async def listens(port: int) -> bool:
-    """Whether a connection is accepted."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

@@ -30,8 +30,6 @@ OURS = "RESERVASI_"
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """Where a process runs."""
-
     address: str = "127.0.0.1"  # at which it listens
     within: tuple[str, ...] = ()  # the words before a command that start it there
 
@@ -40,8 +38,6 @@ HERE = Host()
 
 
 class Process:
-    """One of them, with its log in a file."""
-
     def __init__(self, process: asyncio.subprocess.Process, log: Path, host: Host, port: int, admin_port: int) -> None:
         self.host = host
         self.port = port  # of a front's public API
@@ -68,7 +64,6 @@ class Process:
         return {}
 
     async def until_ready(self) -> None:
-        """Wait until it can serve."""
         try:
             await until(self.ready, "a process to be ready", START_TIMEOUT_S)
         except TimeoutError as error:

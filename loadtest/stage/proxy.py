@@ -16,15 +16,11 @@ Connect: TypeAlias = Callable[[], Awaitable[Streams]]  # opens a connection to t
 
 
 class Link:
-    """One connection through the proxy."""
-
     def __init__(self, source: str) -> None:
         self.source = source  # the client's address; "" behind a Unix socket
 
 
 class Proxy:
-    """Passes everything on, until it is closed."""
-
     def __init__(self, connect: Connect) -> None:
         self.port = 0
         self.connect = connect
@@ -32,7 +28,6 @@ class Proxy:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str = HOST, port: int = 0) -> None:
-        """Listen on that port, or on a free one."""
         self._server = await asyncio.start_server(self._accept, host, port, limit=CHUNK_BYTES)
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -55,7 +50,6 @@ class Proxy:
         await self.cut_and_wait()
 
     async def admit(self, link: Link) -> bool:
-        """Whether a client is connected with the server."""
         return True
 
     async def upwards(self, link: Link, chunk: bytes) -> bool:

@@ -52,8 +52,6 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
-    """A running service."""
-
     url: str
     admin_url: str
     data_dir: Path

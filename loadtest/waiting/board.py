@@ -78,7 +78,6 @@ class Board:
             self.odd.append(f"the mark went back from {before['admitted_through']} to {queue['admitted_through']}")
 
     def _show(self, queue: dict[str, Any]) -> None:
-        """Take the document for all, unless another poller has shown a later one."""
         if not ("seed" in self.queue and (queue["admitted_through"] < self.mark or "seed" not in queue)):
             self.queue = queue
             self._changed.set()

@@ -35,8 +35,6 @@ INSISTENT_JOINS = 10
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """One run; shares are of all people."""
-
     people: int = 50_000
     late_share: float = 0.05  # join after the opening
     late_s: float = 5.0  # within so long
@@ -158,7 +156,6 @@ class Crowd:
         await asyncio.gather(*(self._misbehave("early", visitor, visitor.ticket) for visitor in some))
 
     async def _be_served(self) -> None:
-        """From the draw on: numbers, late arrivals, claims, until everybody knows."""
         for visitor in self.visitors:
             if visitor.ticket and visitor.number < 0:
                 visitor.number = number_of(self.board.queue, visitor.ticket_id)
@@ -235,7 +232,6 @@ class Crowd:
             self.surprises.append(f"a confirmation was answered {answered.problem}")
 
     async def _definite(self, visitor: Visitor, call: Call) -> tuple[Answered, Exchange]:
-        """Ask until the answer is definite."""
         for _ in range(ASKS_MAX):
             answered, sent = await send(self._client, self._url, visitor.person, call)
             if call.name != "join":

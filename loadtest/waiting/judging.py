@@ -127,7 +127,6 @@ async def judge(service: Service, scene: Scene, crowd: Crowd, places: int) -> li
 
 
 def _verify_by_command(service: Service, scene: Scene, tickets: Sequence[Claimed]) -> dict[str, Any]:
-    """What anybody would call, with all tickets in a file."""
     file = service.log_path.with_name("tickets.jsonl")
     file.write_bytes(b"".join(msgspec.json.encode(ticket) + b"\n" for ticket in tickets))
     draw = ("--url", service.url, "--opening", scene.opening, "--commitment", scene.commitment)

@@ -23,8 +23,6 @@ SEEN_TIMEOUT_S = 30.0
 
 
 class Scene(msgspec.Struct, frozen=True, kw_only=True):
-    """What was created."""
-
     opening: str
     opens_at_ms: int
     commitment: str

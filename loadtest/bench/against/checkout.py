@@ -24,8 +24,6 @@ class NoRevision(RuntimeError):
 
 @dataclass(frozen=True)
 class Build:
-    """A tree with its environment."""
-
     name: str
     root: Path
 
@@ -49,7 +47,6 @@ HERE = Build("this tree", ROOT)
 
 
 def commit_of(revision: str) -> str:
-    """The commit that a revision names."""
     if shutil.which("git") is None:
         raise NoRevision("--against needs git")
     found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")

@@ -51,8 +51,6 @@ NOTES = (
 
 @dataclass
 class Comparison:
-    """The results. The other revision is the base of each pair."""
-
     revision: str
     commit: str = ""
     pairs: dict[str, list[Pair]] = field(default_factory=lambda: defaultdict(list))  # by operation, one a round
@@ -152,7 +150,6 @@ def _measure_once(stand: Stand, operation: Operation, scale: float) -> Measured:
 
 
 def idle_connections(here: Stand, there: Stand, connections: int) -> Figure:
-    """The memory of both fronts with this many idle connections."""
     (there_before, there_bytes), (here_before, here_bytes) = (_front_bytes(side, connections) for side in (there, here))
     there_each, here_each = (there_bytes - there_before) / connections, (here_bytes - here_before) / connections
     return Figure(

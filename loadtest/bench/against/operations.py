@@ -25,8 +25,6 @@ Work = Callable[[Line], None]  # asks on one connection, and checks each answer
 
 @dataclass(frozen=True)
 class Operation:
-    """One line of the comparison."""
-
     name: str
     requests: Callable[
         [Stand, int], Iterable[bytes]

@@ -55,8 +55,6 @@ NOBODY = person(0)
 
 @dataclass
 class Stand:
-    """One service that is measured."""
-
     build: Build
     service: Service
     cores: Cores
@@ -82,7 +80,6 @@ class Stand:
         return sum(map(ran_s, self.service.pids(part)))
 
     def people(self, count: int) -> Iterator[Person]:
-        """That many people who have not been used yet."""
         first, self._people = self._people, self._people + count
         return map(person, range(first, first + count))
 
@@ -96,7 +93,6 @@ class Stand:
 
 @contextmanager
 def started(builds: tuple[Build, Build], cores: Cores) -> Iterator[tuple[Stand, Stand]]:
-    """Start both services and prepare what the operations need."""
     with ExitStack() as stack:
 
         def start(build: Build) -> Stand:
@@ -159,7 +155,6 @@ def held(line: Line, request: bytes) -> tuple[str, str]:
 
 
 def _by_date(quotas: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """The open quotas by date, the earliest first."""
     offered = sorted((quota for quota in quotas if quota["state"] == "open"), key=itemgetter("date"))
     return {date: list(of_date) for date, of_date in itertools.groupby(offered, itemgetter("date"))}
 

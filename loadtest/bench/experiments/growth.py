@@ -41,8 +41,6 @@ FIRST_PERSON = 200_000_000  # nobody else in the benchmark has such a number
 
 @dataclass(frozen=True)
 class Point:
-    """The size of a ledger."""
-
     reservations: int
     quotas: int
 
@@ -126,7 +124,6 @@ async def _cost(ledger: OwnLedger, count: int) -> Measured:
 
 
 async def _busy_s(ledger: OwnLedger) -> float:
-    """Processor time of the server's main thread so far."""
     facts = await ledger.client.info("cpu")
     return float(facts["used_cpu_user_main_thread"]) + float(facts["used_cpu_sys_main_thread"])
 
@@ -139,8 +136,6 @@ SOLD_OUT = ((11_552, 1820), (20_000, 1), (20_000, 20_000 - OPEN_MIN))
 
 @dataclass(frozen=True)
 class Offer:
-    """The quotas of one program."""
-
     program: str
     sold_out: tuple[str, ...]
     open: tuple[str, ...]

@@ -74,7 +74,6 @@ async def _used(client: redis_asyncio.Redis) -> tuple[int, int]:
 
 
 async def _joined(ground: Ground, ours: Ours, points: tuple[int, int]) -> list[Figure]:
-    """The memory of the ledger and of a front for people who joined."""
     joiners, resident = Joiners(ground), []
     for people in points:
         while joiners.joined < people:

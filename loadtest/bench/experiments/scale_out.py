@@ -122,8 +122,6 @@ GROUPS = ("primaries", "batches", "replicas", "followers", IDLE)
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is measured."""
-
     rounds: int
     claims: int = 24_000  # in one measurement, about
     calls_max: int = 3000  # of a program's claims, which bounds what single claims take
@@ -136,8 +134,6 @@ SMOKE = Sizes(rounds=1, claims=300, calls_max=50, quotas=10, idle_s=0.5)
 
 @dataclass
 class Found:
-    """The results of a run: the work of each case, round by round."""
-
     rounds: list[dict[str, Work]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
 
@@ -224,7 +220,6 @@ async def _follow(pipe: Connection, servers: Sequence[Servers], wanted: bool, pr
 
 
 def _front(servers: Servers, programs: Sequence[str]) -> Availability:
-    """The views that one front has of the programs."""
     library = read_library()
     front = Availability(
         lambda program: LedgerConnection(servers.of(program), program, library),
@@ -399,7 +394,6 @@ async def _replicated(cluster: LocalCluster) -> None:
 
 
 async def measure_all(found: Found, groups: frozenset[str], sizes: Sizes, cores: Cores, say: Say) -> None:
-    """Measure every case once per round."""
     cases = [case for case in CASES if case.group in groups or (case is BASE and groups != {IDLE})]
     async with AsyncExitStack() as stack:
         meter = Meter(sizes, cores, stack)

@@ -175,7 +175,6 @@ async def held(dsn: str, schema: str) -> int:
 
 
 async def counts(dsn: str, schema: str) -> tuple[int, int]:
-    """How many reservations there are, and how many places are taken."""
     async with connected(dsn, **session(schema)) as connection:
         rows = await connection.fetchval("SELECT count(*) FROM reservations")
         return rows, await connection.fetchval("SELECT coalesce(sum(capacity - remaining), 0) FROM quotas")

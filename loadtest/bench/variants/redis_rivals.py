@@ -62,8 +62,6 @@ ON CONFLICT (id) DO NOTHING
 
 
 class Keys(NamedTuple):
-    """The keys of one rival, in the order of the script."""
-
     quotas: str  # hash: quota -> places left
     persons: str  # hash: person -> reservation id
     reservations: str  # hash: reservation id -> "<deadline>:<quota>:<fingerprint>"
@@ -161,7 +159,6 @@ class Pipe(asyncio.Protocol):
                 future.set_exception(ConnectionResetError("the server closed the connection"))
 
     def ask(self, *command: str | int) -> asyncio.Future[Any]:
-        """The reply to a command."""
         if self.transport is None:
             raise ConnectionResetError("the server closed the connection")
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -207,7 +204,6 @@ async def _pipelined(source: str, keys: tuple[str, ...]) -> web.Application:
 
 
 def _arguments(sha: str, keys: tuple[str, ...], claim: Claim) -> tuple[str | int, ...]:
-    """The arguments of EVALSHA."""
     return (sha, len(keys), *keys, claim.reservation_id, claim.quota, claim.person, claim.fingerprint, str(HOLD_MS))
 
 

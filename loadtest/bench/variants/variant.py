@@ -87,8 +87,6 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Variant(ABC):
-    """Something that answers claims over HTTP."""
-
     name: ClassVar[str]  # as printed
     title: ClassVar[str]  # one line on what it does
     port: int
@@ -172,7 +170,6 @@ async def quieten_backends(dsn: str, application: str) -> None:
 
 
 def pid_of(role: Role) -> int:
-    """The pid of a process that must be running."""
     if role.pid is None:
         raise RuntimeError(f"{role.name} has ended; see {role.log_path}")
     return role.pid

@@ -14,8 +14,6 @@ SOURCES = Path(__file__).parent
 
 
 class Shim(StrEnum):
-    """One of them; its value is the name of its source."""
-
     POWER_LOSS = "power_loss"
     DISK_FULL = "disk_full"
     CLOCK = "clock"
