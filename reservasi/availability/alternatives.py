@@ -38,7 +38,7 @@ class Offer:
 
     def __init__(self, ids: Ids, contents: Tally) -> None:
         self.ids = ids
-        self.contents = contents  # counts the changes of these quotas, and of others
+        self.contents = contents  # changes of terms and remaining places of these quotas, and of others
 
 
 class _Near(NamedTuple):

@@ -90,7 +90,7 @@ class Views(RuleBasedStateMachine):
         self.live: list[Reservation] = []
         self.returning: list[tuple[str, int]] = []
         self.changed_at: dict[str, int] = {}
-        self.offered: dict[tuple[alternatives.Offer, int], list[Quota]] = {}
+        self.offered: dict[tuple[alternatives.Offer, int], list[tuple[QuotaTerms, int]]] = {}
 
     def apply(self, *events: AnyEvent) -> None:
         self.version += 1
@@ -223,8 +223,9 @@ class Views(RuleBasedStateMachine):
             found = self.view.alternatives.near(quota, places, LIMIT, self.now_ms)
             wanted = nearest(self.view.quotas.values(), quota, places, self.now_ms)
             assert found.ids == tuple(each.id for each in wanted)
-            unchanged = self.offered.setdefault((found, found.contents.changes), wanted)
-            assert unchanged == wanted, "answers are reused as long as these changes are not more"
+            shown = [(each.terms, each.remaining) for each in wanted]
+            shown_then = self.offered.setdefault((found, found.contents.changes), shown)
+            assert shown_then == shown, "answers are reused as long as these changes are not more"
 
     def teardown(self) -> None:
         for places in range(1, APPLICANTS_MAX + 1):
