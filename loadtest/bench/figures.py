@@ -24,7 +24,7 @@ class WrongResult(Exception):
 
 @dataclass(frozen=True)
 class Pair:
-    """The same work measured on two sides, one directly after the other."""
+    """One measurement of the base and one of the other side, directly after each other."""
 
     base: Measured
     other: Measured

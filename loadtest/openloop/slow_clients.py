@@ -122,7 +122,7 @@ class _Drip(Connection):
 
 @asynccontextmanager
 async def dripping(port: int, connections: int, timeout_s: float, slow: str = HEADS) -> AsyncIterator[Drips]:
-    """All of them are open when the block begins, and keep dripping until it ends."""
+    """Open all slow connections before the block begins, and keep them sending slowly until it ends."""
     drips = Drips(port, slow)
     try:
         async with asyncio.timeout(timeout_s):

@@ -88,7 +88,7 @@ class Alternatives:
         """`quotas` are the view's own; the view reports each change to this object."""
         self._quotas = quotas
         self._shelves: dict[tuple[str, str, int], _Shelf] = {}
-        self._offers: dict[Ids, Offer] = {}
+        self._offers: dict[tuple[Ids, Tally], Offer] = {}
         self._contents = Tally()
         self._office_contents: dict[str, Tally] = {}
         self._at_ms = 0  # the moment for which the shelves show open quotas
@@ -181,11 +181,11 @@ class Alternatives:
         return _Near(self._offer(tuple(found), contents), moves, moves.changes)
 
     def _offer(self, ids: Ids, contents: Tally) -> Offer:
-        offer = self._offers.get(ids)
+        offer = self._offers.get((ids, contents))
         if offer is None:
             if len(self._offers) >= KEPT_MAX:
                 self._offers.clear()
-            offer = self._offers[ids] = Offer(ids, contents)
+            offer = self._offers[ids, contents] = Offer(ids, contents)
         return offer
 
     def _build(self, quota: Quota, places: int) -> _Shelf:

@@ -167,3 +167,19 @@ def test_sold_out_quotas_of_offices_without_places_share_what_they_are_offered()
     assert program.near(elsewhere[0]) == list(program.quotas.values())
     full_here = quota("09:00", office="unit", capacity=0)
     assert program.near(full_here) == list(program.quotas.values())[::-1], "its own office first"
+
+
+def test_an_offer_counts_the_changes_of_a_quota_that_moved_to_another_office() -> None:
+    own, refused_elsewhere = quota("08:00"), quota("09:00", office="unit", capacity=0)
+    program = Program(own, FULL)
+
+    def offer(refused: Quota) -> module.Offer:
+        return program.alternatives.near(refused, 1, 1, program.now_ms)
+
+    of_own_office = offer(FULL)
+    program.change(own.id, office="mpp")
+    later = offer(refused_elsewhere)
+    assert later.ids == of_own_office.ids
+    before = later.contents.changes
+    program.take(program.quotas[own.id], 1)
+    assert later.contents.changes > before
