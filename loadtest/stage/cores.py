@@ -48,12 +48,18 @@ def yield_to_others(pid: int) -> None:
             Path(f"/proc/{each}/autogroup").write_text(str(LEAST_PRIORITY))
 
 
+def of_tasks(pid: int, name: str) -> list[str]:
+    """What the kernel shows under this name for each thread of a process; less of one that ends meanwhile."""
+    shown = []
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                shown.append(Path(f"/proc/{pid}/task/{task}/{name}").read_text())
+    return shown
+
+
 def children(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # it ended while we looked
-            found += map(int, task.read_text().split())
-    return sorted(found)
+    return sorted(int(child) for shown in of_tasks(pid, "children") for child in shown.split())
 
 
 def family(pid: int) -> list[int]:
@@ -72,12 +78,7 @@ def busy_s(pid: int) -> float:
 
 def ran_s(pid: int) -> float:
     """Processor time to the nanosecond, from the scheduler's account; without threads that have ended."""
-    total_ns = 0
-    for each in family(pid):
-        for account in Path(f"/proc/{each}/task").glob("*/schedstat"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended while we looked
-                total_ns += int(account.read_text().split()[0])
-    return total_ns / 1e9
+    return sum(int(account.split()[0]) for each in family(pid) for account in of_tasks(each, "schedstat")) / 1e9
 
 
 def resident_bytes(pid: int) -> int:
