@@ -117,7 +117,8 @@ class AdmissionController:
             log.debug("openings_not_read", program=self._program, error=str(error))
             return
         self._follow_clock(seen.now_ms)
-        await self._attend(opening for opening in seen.openings if is_live(opening, seen.now_ms))
+        now_ms = seen.now_ms
+        await self._attend(each for each in seen.openings if is_live(each, now_ms) or awaits_draw(each, now_ms))
         for opening in self._live.values():
             self._adapt(opening, seen.delay_ms)
 
@@ -209,6 +210,11 @@ def is_live(opening: Opening, now_ms: float) -> bool:
     if not terms.waiting_room or opening.cancelled or opening.ended(int(now_ms)):
         return False
     return terms.joins_from_ms - LOOK_INTERVAL_S * 1000 <= now_ms
+
+
+def awaits_draw(opening: Opening, now_ms: float) -> bool:
+    """Whether it ended while no controller ran: it is drawn late, so that its seed is public as it was promised."""
+    return opening.terms.waiting_room and not opening.cancelled and not opening.drawn and opening.ended(int(now_ms))
 
 
 def _after(opening: Opening, answer: Answer) -> Opening:

@@ -20,7 +20,7 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.journal.stream import Journal
 from reservasi.ledger.lua.library import read_library
 from reservasi.ledger.opening_watch import FRESH_MS, OpeningWatch, Seen
-from reservasi.model import Join, Opening, Outcome, SetOpening, SetQuota
+from reservasi.model import Join, MoveOpening, Opening, Outcome, SetOpening, SetQuota
 from reservasi.programs.files import read_program
 from reservasi.records import Records
 from reservasi.settings import Settings
@@ -221,6 +221,28 @@ async def test_nobody_is_admitted_before_it_opens(stage: Stage) -> None:
         assert (counted.drawn, counted.admitted_through) == (False, 0)
         assert stage.views == 1
     assert stage.views == 0
+
+
+async def test_an_opening_that_ended_while_no_controller_ran_is_drawn_by_the_next(stage: Stage) -> None:
+    await stage.announce(people=20, ahead_ms=50)
+
+    async def passed(moment_ms: int) -> None:
+        async def is_over() -> bool:
+            return (await stage.ledger.snapshot()).now_ms > moment_ms
+
+        await eventually(is_over, TIMEOUT_S)
+
+    await passed(stage.opens_at_ms)
+    ends_at_ms = (await stage.ledger.snapshot()).now_ms + 50
+    answer = await stage.ledger.one(MoveOpening(opening=stage.id, ends_at_ms=ends_at_ms))
+    assert answer.outcome is Outcome.OPENING_SET
+    await passed(ends_at_ms)
+    assert not (await stage.now()).drawn
+    async with stage.controlled():
+        drawn = await stage.until(lambda opening: opening.drawn)
+        assert (drawn.joined, drawn.admitted_through) == (20, 0)
+        await stage.looked()
+        assert stage.views == 0
 
 
 async def test_staff_pause_resume_and_set_the_rate(stage: Stage) -> None:

@@ -155,7 +155,10 @@ class OpeningModel:
             return SaidOfOpening(Outcome.UNKNOWN_OPENING)
         if not found.terms.waiting_room:
             return SaidOfOpening(Outcome.NO_WAITING_ROOM)
-        if found.opening.cancelled or found.ended:
+        if found.opening.cancelled:
+            return SaidOfOpening(Outcome.CLOSED)
+        if found.ended:
+            self.seq += found.draw()
             return SaidOfOpening(Outcome.CLOSED)
         if found.leader not in ("", command.controller):
             return SaidOfOpening(Outcome.NOT_LEADING)

@@ -383,6 +383,30 @@ async def test_admit_peels_off_its_refusals_in_order(ledger: Ledger) -> None:
     assert await _outcome(ledger, admit("a")) is Outcome.ADVANCED
 
 
+async def test_an_opening_that_ended_before_anybody_drew_it_is_drawn_late_and_once(ledger: Ledger) -> None:
+    await ledger.one(opening_set())
+    await ledger.run(*(join(f"t{number}") for number in range(7)))
+    opens_at_ms = await _open(ledger, since_ms=1000)
+    await _move_clock(ledger, ends_at_ms=opens_at_ms + 500)
+    for _ in range(2):
+        assert await _outcome(ledger, admit()) is Outcome.CLOSED
+    told = [(event.drawn, event.joined, event.admitted_through) for event in await _events(ledger)]
+    assert told == [(False, 0, 0), (True, 7, 0)]
+    assert await _outcome(ledger, join("late")) is Outcome.CLOSED
+
+
+async def test_one_that_ended_before_it_opened_or_was_called_off_is_not_drawn(ledger: Ledger) -> None:
+    now_ms = await ledger.now_ms()
+    await ledger.one(opening_set(opens_at_ms=now_ms + HOUR_MS))
+    await _move_clock(ledger, ends_at_ms=now_ms - 1)
+    assert await _outcome(ledger, admit()) is Outcome.CLOSED
+    await _move_clock(ledger, ends_at_ms=now_ms + HOUR_MS)
+    assert (await ledger.one(MoveOpening(opening=O, cancelled=True))).outcome is Outcome.OPENING_SET
+    await _open(ledger)
+    assert await _outcome(ledger, admit()) is Outcome.CLOSED
+    assert not any(event.drawn for event in await _events(ledger))
+
+
 async def test_before_the_opening_people_are_counted_and_nothing_moves(ledger: Ledger) -> None:
     await ledger.one(opening_set())
     for ticket_id, joined in (("x", 1), ("x", 1), ("y", 2), ("y", 2)):

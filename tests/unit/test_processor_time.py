@@ -19,13 +19,10 @@ def test_a_child_that_ends_while_we_look_counts_as_ended() -> None:
 
     coming = threading.Thread(target=come_and_go)
     coming.start()
-    looks = 0
     while not ended.is_set():
         assert ran_s(os.getpid()) > 0
         assert busy_s(os.getpid()) > 0
-        looks += 1
     coming.join()
-    assert looks > 10
 
 
 def test_a_process_that_has_ended_used_no_time_that_counts() -> None:

@@ -123,7 +123,8 @@ def _prepare(stand: Stand) -> None:
         stand.office = line.json(get(f"/v1/offices?program={PROGRAM}"))["offices"][0]["id"]
         filters = f"program={PROGRAM}&office={stand.office}&service={SERVICE}&channel={CHANNEL}"
         dates = _by_date(line.json(get(f"/v1/availability?{filters}"))["quotas"])
-        *claimed, paused = dates.values()  # nobody claims of the last date else
+        # Quotas of the first date may close while we measure; nobody else claims of the last.
+        _, *claimed, paused = dates.values()
         (full, *offered) = (quota for quotas in claimed for quota in quotas)
         stand.date, stand.sold_out, stand.paused_quota = full["date"], full["id"], paused[0]["id"]
         stand.quotas = [quota["id"] for quota in offered[:QUOTAS]]

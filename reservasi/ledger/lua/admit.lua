@@ -6,7 +6,7 @@
 -- Outcomes, in order of precedence:
 --   unknown_opening   no such opening
 --   no_waiting_room   it has none
---   closed            it has ended, or was cancelled
+--   closed            it has ended, and is drawn if nobody had done so; or it was cancelled
 --   not_leading       another controller leads
 --   advanced          drawn once it has opened, moved unless paused: + -1, joined, arrived, admitted_through, rate
 -- Example: {'p-1', 'c...', 1500, 0} -> {'advanced', 1, -1, 0, 0, 0, 600}
@@ -71,7 +71,11 @@ local function admit(call, item)
   if opening[O.terms][OT.waiting_room] ~= 1 then
     return { 'no_waiting_room', call.seq }
   end
-  if opening[O.cancelled] == 1 or has_ended(call, opening) then
+  if opening[O.cancelled] == 1 then
+    return { 'closed', call.seq }
+  end
+  if has_ended(call, opening) then
+    draw_when_open(call, id, opening)
     return { 'closed', call.seq }
   end
   if not leads(call, opening, controller, lease_ms) then
