@@ -1,10 +1,11 @@
 """Keyed hashes, derived secrets, envelopes, and the key ring's file."""
 
 import base64
-import multiprocessing
 import os
 import stat
+import sys
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import msgspec
 import pytest
@@ -122,14 +123,34 @@ def test_a_key_ring_is_made_once_and_private(tmp_path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == ["secrets.json"], "no draft stays behind"
 
 
-def _load(path: str) -> bytes:
-    return load_key_ring(Path(path), create=True).identity
+# Says when it is ready, and loads the ring when it hears that all are.
+LOADS = """
+import pathlib, sys
+from reservasi.sealing import load_key_ring
+print("ready", flush=True)
+sys.stdin.readline()
+print(load_key_ring(pathlib.Path(sys.argv[1]), create=True).identity.hex())
+"""
 
 
 def test_processes_that_start_at_once_agree_on_one_ring(tmp_path: Path) -> None:
-    with multiprocessing.get_context("fork").Pool(8) as pool:
-        found = pool.map(_load, [str(tmp_path / "secrets.json")] * 32)
-    assert len(set(found)) == 1
+    command = [sys.executable, "-c", LOADS, str(tmp_path / "secrets.json")]
+    processes = [Popen(command, stdin=PIPE, stdout=PIPE, text=True) for _ in range(4)]
+    try:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        found = {process.communicate(timeout=30)[0] for process in processes}
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    (identity,) = found
+    assert len(identity.strip()) == 64
 
 
 @pytest.mark.parametrize(
