@@ -13,11 +13,10 @@ from pathlib import Path
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from reservasi.metrics_directory import VARIABLE
 from reservasi.process_metrics import ProcessesCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-MULTIPROCESS_DIR_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-MULTIPROCESS_DIR_PREFIX = "reservasi-metrics-"  # of a directory that the fronts created themselves
 STORE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 # -- the ledger, seen from a front ------------------------------------------------------------------------------
@@ -294,7 +293,7 @@ LAG_S = 0.005  # a front's request metrics contain an answer after at most this 
 
 def exposition() -> bytes:
     """All metrics in Prometheus' text format (`CONTENT_TYPE`), over all processes if they share a directory."""
-    directory = os.environ.get(MULTIPROCESS_DIR_VARIABLE)
+    directory = os.environ.get(VARIABLE)
     if not directory:
         return generate_latest(REGISTRY)
     _forget_gone(Path(directory))
@@ -306,7 +305,7 @@ def exposition() -> bytes:
 
 def forget_process(pid: int) -> None:
     """Remove the gauges of a process that has ended. Its counters stay."""
-    if directory := os.environ.get(MULTIPROCESS_DIR_VARIABLE):
+    if directory := os.environ.get(VARIABLE):
         for path in Path(directory).glob(f"gauge_live*_{pid}.db"):
             path.unlink(missing_ok=True)
 

@@ -3,7 +3,7 @@
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib.resources.abc import Traversable
@@ -26,6 +26,7 @@ from reservasi.text_files import NotUtf8, decode_text
 CONFIG_FILE = Path("config/reservasi.toml")
 LIST_OF_SETTINGS = "docs/reference/settings.md"
 PROCESSES_MAX = 64
+MISSPELT_MIN = 0.7  # how alike two names are, from 0 to 1, of which one was probably meant as the other
 Port = Annotated[int, Field(ge=0, le=65535)]
 PerSecond = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 Burst = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -317,6 +318,19 @@ def load(**flags: object) -> Settings:
         raise ConfigurationError(f"{CONFIG_FILE} {error}") from error
     except ValueError as error:  # the TOML file itself cannot be parsed
         raise ConfigurationError(f"{CONFIG_FILE} cannot be read: {error}") from error
+
+
+def misspelt(variables: Iterable[str]) -> dict[str, str]:
+    """Environment variables that are ignored but nearly a setting's, each with the one that was probably meant."""
+    prefix = str(Settings.model_config["env_prefix"])
+    found = {}
+    for variable in sorted(variables):
+        name = variable.upper().removeprefix(prefix).lower()
+        if variable.upper().startswith(prefix) and name not in Settings.model_fields:
+            nearest = get_close_matches(name, Settings.model_fields, n=1, cutoff=MISSPELT_MIN)
+            if nearest:
+                found[variable] = f"{prefix}{nearest[0].upper()}"
+    return found
 
 
 def _said(kind: str, name: str, message: str, flags: Mapping[str, object]) -> str:

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.stage.ports import free_ports
 from reservasi.embedded.process import dies_with_us
-from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
+from reservasi.metrics_directory import VARIABLE as METRICS_DIRECTORY
 from reservasi.settings import Settings
 
 START_TIMEOUT_S = 120.0  # of the slowest machine
@@ -118,7 +118,7 @@ async def started(role: str, settings: Settings, host: Host = HERE, **changes: A
     if role == "api":  # a front that finds no such variable starts itself a second time
         metrics = settings.data_dir / f"metrics-{port}"
         metrics.mkdir()
-        environment[MULTIPROCESS_DIR_VARIABLE] = str(metrics)
+        environment[METRICS_DIRECTORY] = str(metrics)
     log = settings.data_dir / f"{role}-{port}.log"
     with log.open("wb") as file:
         process = await asyncio.create_subprocess_exec(

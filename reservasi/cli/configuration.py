@@ -1,6 +1,7 @@
 """The settings of a command: from its flags, the environment and the file, or from the running `up`."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def read_settings(flags: dict[str, object], *, of_service: bool = False) -> sett
     try:
         loaded = settings.load(**flags)
         write_lines_as_json(wanted=loaded.log_format == "json")
+        for variable, meant in settings.misspelt(os.environ).items():
+            hint(f"the environment variable {variable} is no setting and is ignored; did you mean {meant}?")
         if not of_service and not loaded.model_fields_set & set(WHERE):
             loaded = _of_running(loaded, flags)
     except ConfigurationError as error:

@@ -7,7 +7,6 @@ again (`reloading.py`) and the fronts replaced one by one, unless a new front co
 
 import os
 import resource
-import shutil
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -33,7 +32,8 @@ from reservasi.front.process.rolling_reload import FrontProcess, OurLog, Rolling
 from reservasi.front.serving import create_runner
 from reservasi.ledger.access import FRONT
 from reservasi.logs import get_logger
-from reservasi.metrics import MULTIPROCESS_DIR_PREFIX, MULTIPROCESS_DIR_VARIABLE, forget_process
+from reservasi.metrics import forget_process
+from reservasi.metrics_directory import VARIABLE as METRICS_DIRECTORY
 from reservasi.process_metrics import Name
 from reservasi.settings import Settings
 
@@ -66,7 +66,6 @@ class Fronts(BaseApplication):
             "loglevel": "warning",
             "logger_class": OurLog,
             "proc_name": "reservasi-front",
-            "on_exit": _forget_metrics,
             "child_exit": lambda _server, worker: forget_process(worker.pid),
             "control_socket_disable": True,
         }
@@ -124,14 +123,7 @@ class Fronts(BaseApplication):
 
 
 def _metrics_directory() -> Path:
-    return Path(os.environ[MULTIPROCESS_DIR_VARIABLE])
-
-
-def _forget_metrics(_server: object) -> None:
-    """Remove the directory that `serve.py` created, and no other."""
-    directory = _metrics_directory()
-    if directory.name.startswith(MULTIPROCESS_DIR_PREFIX):
-        shutil.rmtree(directory, ignore_errors=True)
+    return Path(os.environ[METRICS_DIRECTORY])
 
 
 def run_fronts(settings: Settings, read: Read) -> None:

@@ -53,7 +53,7 @@ def run_with_stores(settings: Settings, work: Callable[[Operations], Coroutine[A
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """-"""
+    """Run a coroutine on an event loop of its own. Asyncio is imported here, since many commands need none."""
     import asyncio
 
     return asyncio.run(coroutine)

@@ -1,9 +1,5 @@
 """`reservasi api` and `reservasi worker`: their flags; `front_serving` and `worker_serving` do the work."""
 
-import os
-import sys
-import tempfile
-
 import typer
 
 from reservasi.cli.output import AsJson, DataDir, PostgresDsn, RedisUrl, run_app
@@ -22,21 +18,22 @@ def api(
 ) -> None:
     """Run the HTTP fronts only; without a worker, confirmations stay "confirming"."""
     from reservasi.cli.reloading import begin
+    from reservasi.metrics_directory import shared_metrics
 
-    settings, read = begin(
-        host=host,
-        port=port,
-        admin_port=admin_port,
-        processes=processes,
-        data_dir=data_dir,
-        redis_url=redis_url,
-        postgres_dsn=postgres_dsn,
-        log_format="json" if as_json else None,
-    )
-    _share_metrics()
-    from reservasi.cli.front_serving import run_fronts
+    with shared_metrics():
+        settings, read = begin(
+            host=host,
+            port=port,
+            admin_port=admin_port,
+            processes=processes,
+            data_dir=data_dir,
+            redis_url=redis_url,
+            postgres_dsn=postgres_dsn,
+            log_format="json" if as_json else None,
+        )
+        from reservasi.cli.front_serving import run_fronts
 
-    run_fronts(settings, read)
+        run_fronts(settings, read)
 
 
 def worker(
@@ -63,15 +60,6 @@ def worker(
         log_format="json" if as_json else None,
     )
     run_worker(settings, read)
-
-
-def _share_metrics() -> None:
-    """Let several processes count into one directory; must be set before the metrics library is imported."""
-    from reservasi.metrics import MULTIPROCESS_DIR_PREFIX, MULTIPROCESS_DIR_VARIABLE
-
-    if MULTIPROCESS_DIR_VARIABLE not in os.environ:
-        environment = {**os.environ, MULTIPROCESS_DIR_VARIABLE: tempfile.mkdtemp(prefix=MULTIPROCESS_DIR_PREFIX)}
-        os.execve(sys.executable, [sys.executable, "-m", "reservasi.cli.serve", *sys.argv[1:]], environment)  # noqa: S606
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)

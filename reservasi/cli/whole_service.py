@@ -34,7 +34,7 @@ from reservasi.errors import ConfigurationError, EmbeddedServerError, LedgerUnre
 from reservasi.front.process.front_probe import wait_ready
 from reservasi.ledger.access import WORKER as WORKER_RIGHTS
 from reservasi.ledger.ending_tasks import end_tasks
-from reservasi.metrics import MULTIPROCESS_DIR_VARIABLE
+from reservasi.metrics_directory import VARIABLE as METRICS_DIRECTORY
 from reservasi.records import upgrades
 from reservasi.settings import Settings, load
 from reservasi.supervisor import Role, Supervisor
@@ -243,7 +243,7 @@ async def _warn_of_what_may_be_lost(operations: Operations) -> None:
 
 def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[Role, Role]:
     """The worker and the fronts, in the order of their start; only fronts share their counters."""
-    alone = {name: value for name, value in environment.items() if name != MULTIPROCESS_DIR_VARIABLE}
+    alone = {name: value for name, value in environment.items() if name != METRICS_DIRECTORY}
     command = (sys.executable, "-m", "reservasi.cli.serve")
     stop_timeout_s = settings.shutdown_timeout_s + STOP_MARGIN_S
     return (
@@ -269,7 +269,7 @@ def _url(settings: Settings) -> str:
 
 def _environment(settings: Settings) -> Mapping[str, str]:
     """The environment of the children: where their settings are, which are ours, and where they count."""
-    return {MULTIPROCESS_DIR_VARIABLE: str(_metrics_dir(settings)), HANDED_VARIABLE: str(handed_path(settings))}
+    return {METRICS_DIRECTORY: str(_metrics_dir(settings)), HANDED_VARIABLE: str(handed_path(settings))}
 
 
 def _metrics_dir(settings: Settings) -> Path:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -74,8 +75,11 @@ def environment(data_dir: Path, **settings: object) -> dict[str, str]:
 
 
 def refused(words: list[str], env: dict[str, str]) -> str:
-    """The one line that a command ends with, which is no traceback."""
-    done = subprocess.run([*CLI, *words], env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    """The one line that a command ends with, which is no traceback. It leaves no temporary file."""
+    with tempfile.TemporaryDirectory() as temporary:
+        env = {**env, "TMPDIR": temporary}
+        done = subprocess.run([*CLI, *words], env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
+        assert os.listdir(temporary) == []
     said = done.stdout + done.stderr
     assert done.returncode in (1, 2), said
     assert "Traceback" not in said, said
@@ -190,6 +194,27 @@ def test_a_data_directory_that_cannot_be_made_is_one_line() -> None:
     for place in ("/proc/nowhere", "/etc/hostname"):
         env = environment(Path(place), port=port, admin_port=admin, worker_admin_port=worker)
         assert place in refused(["up"], env)
+
+
+def test_fronts_share_their_metrics_until_they_are_stopped(
+    database: str, valkey_url: str, data_dir: Path, tmp_path: Path
+) -> None:
+    port, admin = free_ports(2)
+    env = environment(data_dir, redis_url=valkey_url, postgres_dsn=database, port=port, admin_port=admin)
+    env |= {"RESERVASI_START_TIMEOUT_S": "60", "TMPDIR": str(tmp_path)}
+    with running(["api", "--processes", "2"], env, data_dir / "api.log") as process:
+        until(lambda: {'process="front-0"', 'process="front-1"'} <= _processes(admin), "no metrics of both fronts")
+        (directory,) = (each for each in tmp_path.iterdir() if each.name.startswith("reservasi-metrics-"))
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        ended = children.read_text().split()[0]
+        os.kill(int(ended), signal.SIGTERM)
+        until(lambda: ended not in (now := children.read_text().split()) and len(now) == 2, "no other front")
+        assert directory.is_dir()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _processes(admin: int) -> set[str]:
+    return set(re.findall(r'process="[^"]*"', metrics_of(admin)))
 
 
 # -- readiness ---------------------------------------------------------------------------------------------------

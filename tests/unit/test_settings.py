@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from reservasi import settings as settings_module
+from reservasi.cli.configuration import read_settings
 from reservasi.errors import ConfigurationError
 from reservasi.settings import Settings, default_data_dir, load
 
@@ -79,6 +80,31 @@ def test_the_environment_is_held_to_the_same_limits(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("RESERVASI_PROCESSES", "many")
     with pytest.raises(ConfigurationError, match="processes"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("RESERVASI_PROT", "RESERVASI_PORT"),
+        ("reservasi_catalog_refresh_ms", "RESERVASI_CATALOGUE_REFRESH_MS"),
+        ("RESERVASI_POSTGRES_URL", "RESERVASI_POSTGRES_DSN"),
+    ],
+)
+def test_a_misspelt_variable_is_told_with_the_one_that_was_meant(
+    variable: str, meant: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    assert read_settings({"data_dir": Path("elsewhere")}).data_dir == Path("elsewhere")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err == f"the environment variable {variable} is no setting and is ignored; did you mean {meant}?\n"
+
+
+def test_variables_that_are_settings_or_something_else_are_not_told() -> None:
+    ours = {f"RESERVASI_{name.upper()}" for name in Settings.model_fields}
+    # Of tests, shims and `up`; and of other programs.
+    others = {"RESERVASI_HANDED_SETTINGS", "RESERVASI_SIMULATION_SEEDS", "RESERVASI_FSYNC_MS", "RESERVASI_TEST_QUOTA"}
+    assert settings_module.misspelt(ours | {name.lower() for name in ours} | others | {"PORTS", "PATH", ""}) == {}
 
 
 @pytest.mark.parametrize("text", ["port = \n", "port = 8080\nport = 8081\n", "no_such_setting = 1\n", "port = 'x'\n"])
