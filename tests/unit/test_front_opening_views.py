@@ -15,6 +15,7 @@ from reservasi.front.api.bodies import OpeningBody
 from reservasi.front.services import FrontServices
 from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.front.views.openings import list_openings, listed_opening, next_openings
+from reservasi.front.views.quota_json import moment
 from tests.ledgers import opening_of, terms
 
 OPENING = opening_of(opens_at_ms=1000, joins_from_ms=500, ends_at_ms=90_000)
@@ -90,7 +91,7 @@ def test_a_list_names_what_an_office_has(pages: Pages) -> None:
     def brief(openings: list[OpeningBody]) -> list[tuple[str, int, int, list[str], list[str]]]:
         return [(each.id, each.quotas, each.places, each.offices, each.services) for each in openings]
 
-    derived = ("p-19700101T0000", 1, 6, ["mpp"], ["baru"])
+    derived = ("p-19700101T000001", 1, 6, ["mpp"], ["baru"])
     created = ("p-1", 2, 7, ["kanim"], ["baru", "ganti"])
     assert brief(pages.list()) == [derived, created]
     assert brief(pages.list(office="kanim")) == [created]
@@ -101,6 +102,22 @@ def test_a_list_names_what_an_office_has(pages: Pages) -> None:
     assert brief(next_openings(pages.services, pages.cache, "p")) == [derived, created]
     pages.view.clock_ms = 1000
     assert next_openings(pages.services, pages.cache, "p") == []
+
+
+def test_each_moment_of_one_minute_has_an_id_of_its_own(pages: Pages) -> None:
+    moments = {"p-19700101T000007": 7_000, "p-19700101T000007250": 7_250, "p-19700101T0001": 60_000}
+    for number, at_ms in enumerate(moments.values()):
+        pages.view.set(f"p.{number}", 3, opens_at_ms=at_ms)
+    assert [(each.id, each.opens_at) for each in pages.list()] == [(id_, moment(at)) for id_, at in moments.items()]
+
+    def found(opening_id: str) -> str | None:
+        one = listed_opening(pages.services, pages.cache, opening_id)
+        return one.opens_at if one else None
+
+    assert {id_: found(id_) for id_ in moments} == {id_: moment(at) for id_, at in moments.items()}
+    assert found("p-19700101T0000") == moment(7_000), "a minute's own id is that of its first moment"
+    for nobody in ("T000008", "T000007251", "T000060", "T00000", "T0000072", "T0002"):
+        assert found(f"p-19700101{nobody}") is None
 
 
 def test_a_called_off_opening_says_what_it_was_for(pages: Pages) -> None:

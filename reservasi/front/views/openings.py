@@ -27,7 +27,7 @@ NEXT_MAX = 3
 NEXT_LOOKED_AT_MAX = 12  # candidates, some of which may be closed
 VIEW_TURN_MS = 1000  # by which a single opening may be older than the list
 MINUTE_MS = 60_000
-_DERIVED = re.compile(r"[0-9]{8}T[0-9]{4}")
+_DERIVED = re.compile(r"([0-9]{8}T[0-9]{4})(?:([0-5][0-9])([0-9]{3})?)?")
 SUGGESTIONS_REST_S = 0.25  # suggestions may be slightly older than decisions
 _NOTHING = Summary(quotas=0, places=0, offices=[], services=[], dates=[])
 
@@ -253,37 +253,47 @@ def _state_of_queue(
 
 
 def _derived_id(services: FrontServices, program_id: str, opens_at_ms: int) -> str:
-    """An id for a moment without a created opening; its capital letter distinguishes it from theirs."""
+    """An id for a moment without a created opening; its capital letter distinguishes it from theirs.
+
+    Seconds and milliseconds are in it if there are any, so that each moment has an id of its own.
+    """
     program = services.catalogue.program(program_id)
     local = datetime.fromtimestamp(opens_at_ms / 1000, program.zone if program else ZoneInfo("UTC"))
-    return f"{program_id}-{local:%Y%m%dT%H%M}"
+    seconds = f"{local:%S}" if opens_at_ms % MINUTE_MS else ""
+    ms = f"{opens_at_ms % 1000:03}" if opens_at_ms % 1000 else ""
+    return f"{program_id}-{local:%Y%m%dT%H%M}{seconds}{ms}"
 
 
 def _program_of_derived(services: FrontServices, opening_id: str) -> str | None:
-    """The program of such an id, if any of its quotas opens in that minute."""
-    program_id, first_ms = _derived_minute(services, opening_id)
-    if first_ms is None:
+    """The program of such an id, if any of its quotas opens then."""
+    program_id, moments = _derived_moments(services, opening_id)
+    if moments is None:
         return None
-    groups = services.availability.groups_between(program_id, first_ms, first_ms + MINUTE_MS)
+    groups = services.availability.groups_between(program_id, moments.first_ms, moments.until_ms)
     return program_id if next(groups, None) else None
 
 
 def _derived_group(services: FrontServices, program_id: str, opening_id: str) -> Group | None:
-    """The quotas of the first moment in that minute, of those without a created opening."""
-    availability, (_, first_ms) = services.availability, _derived_minute(services, opening_id)
-    if first_ms is None:
+    """The quotas of the first such moment, of those without a created opening."""
+    availability, (_, moments) = services.availability, _derived_moments(services, opening_id)
+    if moments is None:
         return None
-    moments = _moments(availability, program_id, Days(first_ms, first_ms + MINUTE_MS), None)
-    return next((availability.group(program_id, (at_ms, "")) for at_ms, _, _ in moments), None)
+    found = _moments(availability, program_id, moments, None)
+    return next((availability.group(program_id, (at_ms, "")) for at_ms, _, _ in found), None)
 
 
-def _derived_minute(services: FrontServices, opening_id: str) -> tuple[str, int | None]:
-    """Program and beginning of the minute of such an id; None if it is malformed."""
+def _derived_moments(services: FrontServices, opening_id: str) -> tuple[str, Days | None]:
+    """Program and moments of such an id: a minute, or one moment in it. None if it is malformed."""
     program_id, _, local = opening_id.rpartition("-")
-    program = services.catalogue.program(program_id)
-    if program is None or not _DERIVED.fullmatch(local):
+    program, found = services.catalogue.program(program_id), _DERIVED.fullmatch(local)
+    if program is None or found is None:
         return program_id, None
+    minute, seconds, ms = found.groups()
     try:
-        return program_id, int(datetime.fromisoformat(local).replace(tzinfo=program.zone).timestamp() * 1000)
+        first_ms = int(datetime.fromisoformat(minute).replace(tzinfo=program.zone).timestamp() * 1000)
     except (ValueError, OverflowError):
         return program_id, None
+    if seconds is None:
+        return program_id, Days(first_ms, first_ms + MINUTE_MS)
+    at_ms = first_ms + int(seconds) * 1000 + int(ms or 0)
+    return program_id, Days(at_ms, at_ms + 1)
