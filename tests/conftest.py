@@ -19,10 +19,10 @@ from reservasi.embedded import EmbeddedPostgres, EmbeddedValkey, Places
 from reservasi.records.upgrades import upgrade
 from tests.any_server import SERVERS, NewLedgerServer
 from tests.debian import DebianRedis, redis_program
-from tests.temporary_files import pytest_configure
+from tests.temporary_files import on_disk, pytest_configure
 from tests.turns import pytest_collection_modifyitems, pytest_xdist_make_scheduler
 
-__all__ = ["pytest_collection_modifyitems", "pytest_configure", "pytest_xdist_make_scheduler"]
+__all__ = ["on_disk", "pytest_collection_modifyitems", "pytest_configure", "pytest_xdist_make_scheduler"]
 
 START_TIMEOUT_S = 60
 TEMPLATE = "upgraded"

@@ -28,6 +28,14 @@ def pytest_configure(config: pytest.Config) -> None:
     tempfile.tempdir = None  # what was chosen before
 
 
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary files lie on the disk: for tests of what a server loses that it has not written through."""
+    if PYTEST_VARIABLE in os.environ:
+        monkeypatch.setenv(VARIABLE, os.environ[PYTEST_VARIABLE])
+        monkeypatch.setattr(tempfile, "tempdir", None)
+
+
 def has_room(directory: Path) -> bool:
     """Whether it can be written and both it and the machine's memory have room."""
     try:

@@ -11,6 +11,7 @@ from loadtest.faults.running import Run, run_fault, run_together
 from loadtest.stage.shims import can_build
 from reservasi.model import Position, State
 
+pytestmark = pytest.mark.usefixtures("on_disk")
 # Together they take about a minute; `make faults` runs all.
 CHEAP = ("kill-worker", "kill-valkey", "replies-lost-front", "power-loss", "memory-full", "terminate-front")
 

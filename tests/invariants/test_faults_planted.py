@@ -22,6 +22,7 @@ from loadtest.faults.running import Run, open_stage
 from loadtest.stage.program import PROGRAM
 from loadtest.stage.shims import Shim, Shims, can_build
 
+pytestmark = pytest.mark.usefixtures("on_disk")
 NO_COMPILER = pytest.mark.skipif(not can_build(), reason="no compiler for what the servers are started with")
 
 PLACES = 500
