@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,7 @@ class Killed:
     def __init__(self, data_dir: Path) -> None:
         self.port, admin, worker = free_ports(3)
         self._data_dir, self._admin_port = data_dir, admin
-        self._log = data_dir.with_suffix(".log")
+        self._log = data_dir / "up.log"
         self._environment = {**os.environ, "RESERVASI_WORKER_ADMIN_PORT": str(worker)}
         self._argv = [*CLI, "up", "--json", "--data-dir", str(data_dir)]
         self._argv += ["--port", str(self.port), "--admin-port", str(admin), "--processes", "2"]
@@ -99,6 +100,7 @@ def up(shared_data_dir: Path) -> Iterator[Killed]:
         yield started
     finally:
         started.stop()
+        shutil.rmtree(started.other_dir, ignore_errors=True)
 
 
 @contextmanager
