@@ -395,18 +395,6 @@ async def test_an_opening_that_ended_before_anybody_drew_it_is_drawn_late_and_on
     assert await _outcome(ledger, join("late")) is Outcome.CLOSED
 
 
-async def test_one_that_ended_before_it_opened_or_was_called_off_is_not_drawn(ledger: Ledger) -> None:
-    now_ms = await ledger.now_ms()
-    await ledger.one(opening_set(opens_at_ms=now_ms + HOUR_MS))
-    await _move_clock(ledger, ends_at_ms=now_ms - 1)
-    assert await _outcome(ledger, admit()) is Outcome.CLOSED
-    await _move_clock(ledger, ends_at_ms=now_ms + HOUR_MS)
-    assert (await ledger.one(MoveOpening(opening=O, cancelled=True))).outcome is Outcome.OPENING_SET
-    await _open(ledger)
-    assert await _outcome(ledger, admit()) is Outcome.CLOSED
-    assert not any(event.drawn for event in await _events(ledger))
-
-
 async def test_before_the_opening_people_are_counted_and_nothing_moves(ledger: Ledger) -> None:
     await ledger.one(opening_set())
     for ticket_id, joined in (("x", 1), ("x", 1), ("y", 2), ("y", 2)):
