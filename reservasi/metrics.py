@@ -13,7 +13,7 @@ from pathlib import Path
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from reservasi.metrics_directory import VARIABLE
+from reservasi.metrics_directory import VARIABLE as METRICS_DIRECTORY
 from reservasi.process_metrics import ProcessesCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -293,7 +293,7 @@ LAG_S = 0.005  # a front's request metrics contain an answer after at most this 
 
 def exposition() -> bytes:
     """All metrics in Prometheus' text format (`CONTENT_TYPE`), over all processes if they share a directory."""
-    directory = os.environ.get(VARIABLE)
+    directory = os.environ.get(METRICS_DIRECTORY)
     if not directory:
         return generate_latest(REGISTRY)
     _forget_gone(Path(directory))
@@ -305,7 +305,7 @@ def exposition() -> bytes:
 
 def forget_process(pid: int) -> None:
     """Remove the gauges of a process that has ended. Its counters stay."""
-    if directory := os.environ.get(VARIABLE):
+    if directory := os.environ.get(METRICS_DIRECTORY):
         for path in Path(directory).glob(f"gauge_live*_{pid}.db"):
             path.unlink(missing_ok=True)
 

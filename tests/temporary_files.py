@@ -14,9 +14,8 @@ import pytest
 DIRECTORY = Path("/dev/shm")
 FREE_BYTES_MIN = 6 << 30  # three servers with their logs need a third of it
 VARIABLE = "TMPDIR"  # a directory in it is taken as it is
-PYTEST_VARIABLE = (
-    "PYTEST_DEBUG_TEMPROOT"  # of `tmp_path`, which keeps the files of the last runs: they stay on the disk
-)
+# Where `tmp_path` lies. Pytest keeps the files of the last runs, so they stay on the disk.
+PYTEST_VARIABLE = "PYTEST_DEBUG_TEMPROOT"
 
 
 def pytest_configure(config: pytest.Config) -> None:

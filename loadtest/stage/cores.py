@@ -48,8 +48,8 @@ def yield_to_others(pid: int) -> None:
             Path(f"/proc/{each}/autogroup").write_text(str(LEAST_PRIORITY))
 
 
-def of_tasks(pid: int, name: str) -> list[str]:
-    """What the kernel shows under this name for each thread of a process; less of one that ends meanwhile."""
+def _of_threads(pid: int, name: str) -> list[str]:
+    """The content of this file of /proc for each thread of a process, without threads that end meanwhile."""
     shown = []
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -59,7 +59,7 @@ def of_tasks(pid: int, name: str) -> list[str]:
 
 
 def children(pid: int) -> list[int]:
-    return sorted(int(child) for shown in of_tasks(pid, "children") for child in shown.split())
+    return sorted(int(child) for shown in _of_threads(pid, "children") for child in shown.split())
 
 
 def family(pid: int) -> list[int]:
@@ -78,7 +78,7 @@ def busy_s(pid: int) -> float:
 
 def ran_s(pid: int) -> float:
     """Processor time to the nanosecond, from the scheduler's account; without threads that have ended."""
-    return sum(int(account.split()[0]) for each in family(pid) for account in of_tasks(each, "schedstat")) / 1e9
+    return sum(int(account.split()[0]) for each in family(pid) for account in _of_threads(each, "schedstat")) / 1e9
 
 
 def resident_bytes(pid: int) -> int:

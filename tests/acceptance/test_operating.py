@@ -75,7 +75,7 @@ def environment(data_dir: Path, **settings: object) -> dict[str, str]:
 
 
 def refused(words: list[str], env: dict[str, str]) -> str:
-    """The one line that a command ends with, which is no traceback; the command leaves no temporary file."""
+    """Run a command that must fail, without a traceback and without leaving a temporary file; what it printed."""
     with tempfile.TemporaryDirectory() as temporary:
         env = {**env, "TMPDIR": temporary}
         done = subprocess.run([*CLI, *words], env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
