@@ -429,7 +429,7 @@ async def test_a_nik_is_pasted_as_it_was_written(stack: Stack, new_page: Open, w
     await page.goto(f"{stack.url}/openings/{room.id}")
     form = page.locator("[data-join]")
     field = form.get_by_label("NIK")
-    await field.focus()
+    await field.click()  # unlike `focus`, it waits until the script has shown the form
     await page.keyboard.insert_text(written.format(nik[:4], nik[4:8], nik[8:12], nik[12:]))
     await form.get_by_label("Date of birth").fill(person["birth_date"])
     await expect(field).to_have_value(nik)
