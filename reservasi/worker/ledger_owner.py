@@ -18,8 +18,9 @@ import msgspec
 from reservasi.errors import DamagedKey, JournalGap, LedgerFault, RebuildRefused, RecordsUnavailable, Unavailable
 from reservasi.health import Health, Part
 from reservasi.ledger.connection import LedgerConnection, LedgerMeta
-from reservasi.ledger.journal.stream import START, Journal, RecordedWord
+from reservasi.ledger.journal.stream import START, Journal
 from reservasi.ledger.loading import Loader
+from reservasi.ledger.wire.recorded_word import RecordedWord
 from reservasi.logs import get_sparing_logger
 from reservasi.metrics import LEDGER_EPOCH, LEDGER_OWNED
 from reservasi.model import Position

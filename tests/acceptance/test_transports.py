@@ -12,7 +12,7 @@ import pytest
 
 from reservasi.front.dispatch import Dispatcher
 from reservasi.front.handlers import reservations as booking
-from reservasi.metrics import REQUESTS_IN_FLIGHT
+from reservasi.metrics import LAG_S, REQUESTS_IN_FLIGHT
 from reservasi.reservations import ClaimRequest
 from tests.acceptance.lines import LONG_WAY, Line, both, comparable, join_request, request
 from tests.acceptance.waiting import Room, create_room
@@ -321,7 +321,9 @@ async def test_a_bug_of_ours_is_answered_and_the_connection_goes_on(
 async def test_whoever_leaves_before_the_answer_is_in_flight_no_more(
     stack: Any, line: Line, taken: list[bool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quota, before = await stack.quota(), REQUESTS_IN_FLIGHT._value.get()
+    quota = await stack.quota()
+    await asyncio.sleep(2 * LAG_S)  # as a scrape does
+    before = REQUESTS_IN_FLIGHT._value.get()
     connection = stack.front.reservations._groups[stack.program]._connection
     called, answered, call = asyncio.Event(), asyncio.Event(), connection.call
 

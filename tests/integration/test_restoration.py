@@ -10,8 +10,9 @@ import pytest
 from reservasi.contents import DIGEST_ONLY, reference_digest
 from reservasi.errors import RebuildRefused
 from reservasi.ledger import keys
-from reservasi.ledger.journal.stream import START, RecordedWord
+from reservasi.ledger.journal.stream import START
 from reservasi.ledger.wire import stored_forms
+from reservasi.ledger.wire.recorded_word import RecordedWord
 from reservasi.model import Cancel, Command, Confirm, Outcome, Position, Release, Retire, SetQuota, Sweep
 from reservasi.records import EpochRow, Records
 from reservasi.worker.at_stake import count_at_stake

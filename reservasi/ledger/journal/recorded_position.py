@@ -4,12 +4,10 @@ import asyncio
 import contextlib
 import heapq
 import itertools
-import json
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
 
 import redis.asyncio as redis_asyncio
 
@@ -18,6 +16,7 @@ from reservasi.ledger.ending_tasks import end_tasks
 from reservasi.ledger.journal.stream import EPOCHS_MAX
 from reservasi.ledger.subscription import subscribed
 from reservasi.ledger.topology.clients import LOST, READ_TIMEOUT_S, text
+from reservasi.ledger.wire.recorded_word import RecordedWord, decode_message, decode_word
 from reservasi.logs import get_sparing_logger
 
 log = get_sparing_logger()
@@ -193,19 +192,18 @@ class RecordedPositions:
             dead = await client.smembers(keys.dead_letters(program))
         if position is not None:
             self._dead[program] = set()  # events may have been recorded later
-            self._apply(program, {**json.loads(position), "dead": [text(member) for member in dead]})
+            self._advance(program, decode_word(position), map(text, dead))
 
-    def _take_message(self, program: str, message: bytes) -> None:
-        self._apply(program, json.loads(message))
+    def _take_message(self, program: str, sent: bytes) -> None:
+        message = decode_message(sent)
+        if message.revived and program in self._dead:
+            self._dead[program].difference_update(message.revived)
+        self._advance(program, message, message.dead)
 
-    def _apply(self, program: str, message: Mapping[str, Any]) -> None:
-        self._dead.setdefault(program, set()).difference_update(message.get("revived", ()))
-        self._advance(program, message["epoch"], message["seq"], message["dead"], dict(message["epochs"]))
-
-    def _advance(self, program: str, epoch: int, seq: int, dead: Iterable[str], bases: Mapping[int, int]) -> None:
+    def _advance(self, program: str, word: RecordedWord, dead: Iterable[str]) -> None:
         self._dead.setdefault(program, set()).update(dead)
         lineage = self._lineages.setdefault(program, Lineage())
-        lineage.advance(epoch, seq, bases)
+        lineage.advance(word.epoch, word.seq, dict(word.lineage))
         heap = self._waiters.get(program, [])
         while heap and heap[0][0] <= lineage.seq:
             heapq.heappop(heap)[2].wake()

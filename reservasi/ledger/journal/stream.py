@@ -6,7 +6,6 @@ against the previous one, so that loss or divergence is noticed by every reader.
 
 import asyncio
 import contextlib
-import json
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,6 +21,7 @@ from reservasi.ledger.journal.entries import decode_entry
 from reservasi.ledger.journal.entry_reader import Entries, EntryReader
 from reservasi.ledger.topology.clients import LOST, READ_TIMEOUT_S
 from reservasi.ledger.topology.cluster import RoutedConnection
+from reservasi.ledger.wire.recorded_word import RecordedMessage, RecordedWord, decode_word, encode
 from reservasi.ledger.wire.stored_forms import readable
 from reservasi.model import Position
 
@@ -31,14 +31,6 @@ TRIM_MARGIN_SEQ = 5000  # recorded changes that stay in the stream for followers
 START = Position(epoch=0, seq=0)
 IDS_PAGE = 1000
 NOBODY = ""  # no reservation has this id: removing it tests whether a key is a set, and changes nothing
-
-
-class RecordedWord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the recorder published last: the recorded position and its epochs."""
-
-    epoch: int
-    seq: int
-    lineage: tuple[tuple[int, int], ...]  # each epoch and the last seq before it, ascending; the latest `EPOCHS_MAX`
 
 
 class Journal:
@@ -131,14 +123,16 @@ class Journal:
 
     async def _publish(self, position: Position, dead: Sequence[str], epochs: Sequence[tuple[int, int]]) -> None:
         is_news = await self._is_news(position)
-        word = {"epoch": position.epoch, "seq": position.seq, "epochs": list(epochs)[-EPOCHS_MAX:]}
+        lineage = tuple(epochs[-EPOCHS_MAX:])
+        word = RecordedWord(epoch=position.epoch, seq=position.seq, lineage=lineage)
+        message = RecordedMessage(epoch=position.epoch, seq=position.seq, lineage=lineage, dead=tuple(dead))
         # One transaction: a reader of the position must also find the dead letters up to it.
         async with self._reaching(), self._client.pipeline(transaction=True) as pipeline:
             if is_news:
-                pipeline.hset(keys.recorded(self._program), keys.RECORDED_FIELD, json.dumps(word))
+                pipeline.hset(keys.recorded(self._program), keys.RECORDED_FIELD, encode(word))
             if dead:
                 pipeline.sadd(keys.dead_letters(self._program), *dead)
-            pipeline.publish(keys.recorded_channel(self._program), json.dumps({**word, "dead": list(dead)}))
+            pipeline.publish(keys.recorded_channel(self._program), encode(message))
             pipeline.srem(keys.dead_letters(self._program), NOBODY)  # fails if the key is not a set
             await pipeline.execute()
         if is_news:
@@ -176,10 +170,9 @@ class Journal:
         try:
             async with self._reaching():
                 stored: Any = await self._client.hget(keys.recorded(self._program), keys.RECORDED_FIELD)
-            word = json.loads(stored or b"null")
-            lineage = tuple(sorted((int(epoch), int(base_seq)) for epoch, base_seq in word["epochs"]))
-            return RecordedWord(epoch=int(word["epoch"]), seq=int(word["seq"]), lineage=lineage)
-        except (ValueError, TypeError, KeyError, DamagedKey):
+            word = decode_word(stored or b"")
+            return msgspec.structs.replace(word, lineage=tuple(sorted(word.lineage)))
+        except (msgspec.DecodeError, DamagedKey):
             return None
 
     async def remaining(self, after_seq: int) -> AsyncIterator[JournalEntry | None]:
@@ -257,10 +250,9 @@ class Journal:
             async with self._reaching():
                 await self._client.srem(keys.dead_letters(self._program), *reservations)
         word = await self.recorded_word() or RecordedWord(epoch=0, seq=0, lineage=())  # 0: no front's position moves
-        position = {"epoch": word.epoch, "seq": word.seq, "epochs": word.lineage}
-        message = {**position, "dead": [], "revived": sorted(reservations)}
+        message = RecordedMessage(**msgspec.structs.asdict(word), revived=tuple(sorted(reservations)))
         async with self._reaching():
-            await self._client.publish(keys.recorded_channel(self._program), json.dumps(message))
+            await self._client.publish(keys.recorded_channel(self._program), encode(message))
 
     async def end(self) -> tuple[Position | None, str]:
         """The position of the last entry (None: no entry), and which place of `meta` agrees with it.

@@ -1,0 +1,23 @@
+"""What the recorder publishes of a program, as JSON: it is stored in the ledger, and sent to every front."""
+
+import msgspec
+
+
+class RecordedWord(msgspec.Struct, frozen=True, kw_only=True):
+    """The recorded position and its epochs, as stored."""
+
+    epoch: int
+    seq: int
+    lineage: tuple[tuple[int, int], ...] = msgspec.field(name="epochs")  # each epoch and the last seq before it
+
+
+class RecordedMessage(RecordedWord, frozen=True, kw_only=True):
+    """The same, with what has changed about dead letters, as sent."""
+
+    dead: tuple[str, ...] = ()  # reservations with a change that could not be recorded
+    revived: tuple[str, ...] = ()  # reservations that have none any more
+
+
+encode = msgspec.json.Encoder().encode
+decode_word = msgspec.json.Decoder(RecordedWord).decode
+decode_message = msgspec.json.Decoder(RecordedMessage).decode
