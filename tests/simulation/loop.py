@@ -84,6 +84,8 @@ class _Future(asyncio.Future[Any]):
 class _Handle(asyncio.Handle):
     """Without what asyncio keeps for debugging."""
 
+    _source_traceback = None  # read when the callback fails
+
     def __init__(
         self,
         callback: Callable[..., object],
@@ -98,6 +100,8 @@ class _Handle(asyncio.Handle):
 
 class _Timer(asyncio.TimerHandle):
     """The same for later."""
+
+    _source_traceback = None  # read when the callback fails
 
     def __init__(
         self,

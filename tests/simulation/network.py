@@ -208,7 +208,7 @@ class Network:
             if subscription in subscriptions:
                 subscriptions.remove(subscription)
 
-    def _publish(self, channel: str, message: str) -> None:
+    def _publish(self, channel: str, message: bytes) -> None:
         for subscription in list(self._subscribers.get(channel, ())):
             fate = self.weather.fate(self._chance)
             delay_s = self.latency_s()
@@ -219,7 +219,7 @@ class Network:
                 if fate is Fate.REPLY_LOST:  # else it never hears anything again, and nobody tells it
                     subscription.put(ConnectionLost("connection reset"), delay_s)
             else:
-                subscription.put(message.encode(), delay_s)
+                subscription.put(message, delay_s)
 
 
 def _name(command: Command) -> str:
