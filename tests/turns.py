@@ -49,7 +49,7 @@ LONGEST = (
     "integration/test_damage.py",
 )
 LAST = "tests/unit/"  # small files, which even out what is left to do
-PARTS_BETWEEN = 2  # tests of the simulation between two of the longest files
+FILES_A_PART = 2  # of the longest files between two tests of the simulation
 
 
 class FilesAndParts(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
@@ -66,15 +66,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndPart
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files with parts of the simulation between them, then the others, then the unit tests."""
-    turns: dict[str, float] = {f"tests/{name}": turn for turn, name in enumerate(LONGEST)}
+    """The longest files, then the others, with parts of the simulation between them; then the unit tests."""
+    files = dict.fromkeys(_file(item) for item in items)
+    longest = [f"tests/{name}" for name in LONGEST]
     parts = [item.nodeid for item in items if item.nodeid.startswith(SIMULATION)]
-    turns |= {part: number / PARTS_BETWEEN for number, part in enumerate(parts)}
-
-    later = len(LONGEST) + len(parts)
+    others = [file for file in files if not file.startswith((SIMULATION, LAST)) and file not in longest]
+    early, late = parts[: len(longest) // FILES_A_PART], parts[len(longest) // FILES_A_PART :]
+    turns: dict[str, float] = {file: turn for turn, file in enumerate(longest + others)}
+    turns |= {part: number * FILES_A_PART for number, part in enumerate(early)}
+    turns |= {part: len(longest) + number * len(others) / len(late) for number, part in enumerate(late)}
 
     def turn(item: pytest.Item) -> float:
-        file = item.nodeid.partition("::")[0]
-        return turns.get(item.nodeid, turns.get(file, later + file.startswith(LAST)))
+        return turns.get(item.nodeid, turns.get(_file(item), len(turns)))
 
     items.sort(key=turn)
+
+
+def _file(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
