@@ -1,8 +1,9 @@
 """In which order tests begin, and which worker takes them: as hooks of pytest, which `conftest.py` imports.
 
 A file goes to one worker, since its tests may share a service. What takes long begins first: begun last, it would keep
-one worker busy while the others have nothing. Seeds of the simulation are many small parts that want nothing but a
-processor, so each of its tests goes where there is room, between files whose tests wait for processes.
+one worker busy while the others have nothing. The other files follow, some of each folder in turn: those of one folder
+mostly wait for processes, those of another want nothing but a processor. Of the simulation each test goes where there
+is room.
 """
 
 from typing import Any
@@ -47,9 +48,18 @@ LONGEST = (
     "invariants/test_batches.py",
     "integration/test_workers.py",
     "integration/test_damage.py",
+    "acceptance/test_lagging_front.py",
+    "integration/test_restoration.py",
+    "cluster/test_cluster.py",
+    "integration/test_admission.py",
+    "integration/test_altered_ledgers.py",
+    "acceptance/test_tickets.py",
+    "ha/test_acknowledging.py",
+    "invariants/test_crowd.py",
+    "invariants/test_kills.py",
+    "unit/test_waiting_room_fairness.py",
 )
-LAST = "tests/unit/"  # small files, which even out what is left to do
-FILES_A_PART = 2  # of the longest files between two tests of the simulation
+FULL = 8  # of the longest files, the first ones: they keep the processors busy themselves
 
 
 class FilesAndParts(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
@@ -66,21 +76,29 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesAndPart
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files, then the others, with parts of the simulation between them; then the unit tests."""
-    files = dict.fromkeys(_file(item) for item in items)
+    """The longest files, then all others; parts of the simulation are spread over both."""
+    pieces = list(dict.fromkeys(map(_piece, items)))
     longest = [f"tests/{name}" for name in LONGEST]
-    parts = [item.nodeid for item in items if item.nodeid.startswith(SIMULATION)]
-    others = [file for file in files if not file.startswith((SIMULATION, LAST)) and file not in longest]
-    early, late = parts[: len(longest) // FILES_A_PART], parts[len(longest) // FILES_A_PART :]
-    turns: dict[str, float] = {file: turn for turn, file in enumerate(longest + others)}
-    turns |= {part: number * FILES_A_PART for number, part in enumerate(early)}
-    turns |= {part: len(longest) + number * len(others) / len(late) for number, part in enumerate(late)}
-
-    def turn(item: pytest.Item) -> float:
-        return turns.get(item.nodeid, turns.get(_file(item), len(turns)))
-
-    items.sort(key=turn)
+    parts = [piece for piece in pieces if piece.startswith(SIMULATION)]
+    early = parts[::2]
+    others = [piece for piece in pieces if piece not in longest and piece not in early]
+    turns: dict[str, float] = {file: turn for turn, file in enumerate(longest)}
+    turns |= {part: FULL + share * (len(longest) - FULL) for part, share in zip(early, _shares(early), strict=True)}
+    for folder in {_folder(piece) for piece in others}:
+        inside = [piece for piece in others if _folder(piece) == folder]
+        turns |= {piece: len(longest) + share for piece, share in zip(inside, _shares(inside), strict=True)}
+    items.sort(key=lambda item: turns[_piece(item)])
 
 
-def _file(item: pytest.Item) -> str:
-    return item.nodeid.partition("::")[0]
+def _piece(item: pytest.Item) -> str:
+    """The file, or the test of the simulation."""
+    return item.nodeid if item.nodeid.startswith(SIMULATION) else item.nodeid.partition("::")[0]
+
+
+def _folder(piece: str) -> str:
+    return piece.split("/")[1]
+
+
+def _shares(pieces: list[str]) -> list[float]:
+    """Numbers between 0 and 1, evenly spread."""
+    return [(number + 0.5) / len(pieces) for number in range(len(pieces))]

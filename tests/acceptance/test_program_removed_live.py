@@ -18,13 +18,15 @@ from loadtest.stage.people import person
 from loadtest.stage.program import PROGRAM
 from loadtest.stage.service import Service, running_service
 from tests.acceptance.test_reload_settings import until, worker_port
+from tests.fronts import FRONTS, offered_by_all
 
 CLI = (sys.executable, "-m", "reservasi.cli")
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with running_service(quotas=1, places=10, processes=2) as running:
+    with running_service(quotas=1, places=10, processes=FRONTS) as running:
+        offered_by_all(running, 1)
         yield running
 
 

@@ -22,22 +22,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.checker.check import check
 from loadtest.stage.people import person
-from loadtest.stage.program import PROGRAM
 from loadtest.stage.service import Part, Service, running_service, wait_for
-from tests.fronts import FRONTS, WAIT_S, parent_of, replace_fronts
+from tests.fronts import AVAILABILITY, FRONTS, WAIT_S, offered_by_all, parent_of, replace_fronts
 
 QUOTAS = 2
 PLACES = 5000  # in each; more than are claimed here
 CLAIMERS = 4
 READERS = 2
 PAUSE_S = 0.02  # of a caller between two calls, so that the machine's other work goes on
-AVAILABILITY = f"/v1/availability?program={PROGRAM}"
 Route = tuple[str, str, str]
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     with running_service(quotas=QUOTAS, places=PLACES, processes=FRONTS) as running:
+        offered_by_all(running, QUOTAS)
         yield running
 
 

@@ -15,7 +15,6 @@ from loadtest.stage.program import PROGRAM
 from loadtest.stage.service import Part, Service, running_service
 from reservasi.sealing import create_key_ring
 from tests.acceptance.test_reload_settings import (
-    AVAILABILITY,
     STOP_S,
     File,
     alone,
@@ -24,6 +23,7 @@ from tests.acceptance.test_reload_settings import (
     status,
     until,
 )
+from tests.fronts import AVAILABILITY
 
 Break = Callable[[Service], None]
 

@@ -18,11 +18,9 @@ from typing import Any
 import pytest
 
 from loadtest.stage.ports import free_port
-from loadtest.stage.program import PROGRAM
 from loadtest.stage.service import Part, Service, running_service, wait_for
-from tests.fronts import FRONTS, WAIT_S, parent_of, replace_fronts
+from tests.fronts import AVAILABILITY, FRONTS, WAIT_S, offered_by_all, parent_of, replace_fronts
 
-AVAILABILITY = f"/v1/availability?program={PROGRAM}"
 STOP_S = 30.0
 
 
@@ -30,6 +28,7 @@ STOP_S = 30.0
 def service() -> Iterator[Service]:
     """Fronts and worker under `up`, which was told `--processes 2`."""
     with running_service(quotas=1, places=10, processes=FRONTS) as running:
+        offered_by_all(running, 1)
         yield running
 
 
@@ -82,8 +81,7 @@ def test_up_reads_its_file_again(service: Service) -> None:
     reason = said(log, "settings_refused")[0]["reason"]
     assert "rate_network_burst" in reason
     assert "no_such_setting" in reason
-    assert asked_often(service.url + AVAILABILITY) <= {200, 503}  # 503: a front has yet to read the program
-    until(lambda: asked_often(service.url + AVAILABILITY) == {200}, "the fronts do not answer")
+    assert asked_often(service.url + AVAILABILITY) == {200}
     assert (service.pids(Part.FRONT), service.pids(Part.WORKER)) == (fronts, worker)
 
     service.kill_and_wait(Part.WORKER)  # under the settings that hold, not those of the wrong file

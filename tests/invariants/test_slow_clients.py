@@ -24,7 +24,7 @@ async def test_slow_connections_are_ended_and_disturb_nobody() -> None:
         ) as scene,
     ):
         found = [
-            await slow_clients(scene, CONNECTIONS, rate_per_s=100, seconds=4.0, seed=seed, slow=slow)
+            await slow_clients(scene, CONNECTIONS, rate_per_s=100, seconds=2.0, seed=seed, slow=slow)
             for seed, slow in enumerate((HEADS, BODIES))
         ]
         (finding,) = await scene.check()

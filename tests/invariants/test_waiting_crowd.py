@@ -10,6 +10,7 @@ from loadtest.waiting.scene import announced
 from reservasi.events import AnyEvent, Held, JournalEntry, OpeningSet
 from reservasi.model import Opening, OpeningTerms
 from reservasi.programs import WaitingRoom
+from tests.fronts import FRONTS, offered_by_all
 
 QUOTAS, PLACES = 10, 10
 PLAN = Plan(people=1500, late_s=2.0)
@@ -17,9 +18,10 @@ ROOM = WaitingRoom(rate_per_min=3000, rate_max_per_min=30_000)
 
 
 async def test_all_who_wait_are_served_in_the_order_of_the_draw() -> None:
-    with running_service(quotas=QUOTAS, places=PLACES, processes=2) as service:
+    with running_service(quotas=QUOTAS, places=PLACES, processes=FRONTS) as service:
+        quotas = offered_by_all(service, QUOTAS)
         async with asyncio.timeout(100), announced(service, ROOM, opens_in_s=4.0) as scene:
-            crowd = Crowd(service.url, scene.opening, scene.opens_at_ms, service.quotas(), PLAN)
+            crowd = Crowd(service.url, scene.opening, scene.opens_at_ms, quotas, PLAN)
             await crowd.run()
             verdicts = await judge(service, scene, crowd, QUOTAS * PLACES)
     assert {verdict.name: verdict.value for verdict in verdicts if not verdict.met} == {}
