@@ -31,6 +31,7 @@ class Doubtful:
 
 
 Decision: TypeAlias = Refused | Doubtful | Claim
+_SOLD_OUT = Refused(SOLD_OUT)  # made once, since it is the most frequent decision; it is never raised
 
 
 def claimable_quota(services: FrontServices, quota_id: str) -> Quota | None:
@@ -80,7 +81,7 @@ def decide_replay(front: Front, wanted: Wanted) -> Decision:
 def _decide_admitted(front: Front, wanted: Wanted) -> Decision:
     reservations = front.services.reservations
     if front.services.availability.is_sold_out(wanted.quota.id, len(wanted.persons), wanted.reservation_id):
-        return Refused(SOLD_OUT)
+        return _SOLD_OUT
     wait_s = front.rates.people(wanted.persons)
     if wait_s:
         return too_often("person", wait_s)
