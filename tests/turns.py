@@ -59,7 +59,7 @@ LONGEST = (
     "invariants/test_kills.py",
     "unit/test_waiting_room_fairness.py",
 )
-FULL = 8  # of the longest files, the first ones: they keep the processors busy themselves
+FULL = 5  # of the longest files, the first ones: they keep the processors busy themselves
 
 
 class FilesAndParts(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
