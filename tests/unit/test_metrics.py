@@ -38,6 +38,16 @@ metrics.LEDGER_OWNED.labels("demo").set(1)
 metrics.RECORDED_EVENTS.labels("demo").inc(5)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+FORKED = """
+import os
+from reservasi import metrics
+metrics.LEDGER_RETRIES.inc()
+forked = os.fork()
+metrics.LEDGER_RETRIES.inc()
+if forked:
+    os.waitpid(forked, 0)
+    print(os.getpid(), forked)
+"""
 LIVING = """
 from reservasi import metrics
 metrics.RECORDER_ACTIVE.labels("demo").set(1)
@@ -55,6 +65,12 @@ def test_a_killed_process_no_longer_counts_but_what_it_did_does(tmp_path: Path) 
     assert 'reservasi_recorder_active{program="demo"} 1.0' in done.stdout
     assert 'reservasi_ledger_owned{program="demo"} 0.0' in done.stdout
     assert 'reservasi_recorded_events_total{program="demo"} 10.0' in done.stdout
+
+
+def test_a_fork_counts_in_files_of_its_own(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", FORKED], env=environment, check=True, capture_output=True, text=True)
+    assert {path.stem for path in tmp_path.glob("counter_*")} == {f"counter_{pid}" for pid in done.stdout.split()}
 
 
 def test_the_exposition_adds_up_all_processes(tmp_path: Path) -> None:

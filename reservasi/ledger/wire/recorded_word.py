@@ -12,7 +12,7 @@ class RecordedWord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RecordedMessage(RecordedWord, frozen=True, kw_only=True):
-    """The same, with what has changed about dead letters, as sent."""
+    """A recorded word with the changes of the dead letters, as it is sent to the fronts."""
 
     dead: tuple[str, ...] = ()  # reservations with a change that could not be recorded
     revived: tuple[str, ...] = ()  # reservations that have none any more
