@@ -7,8 +7,7 @@ ledger. Definite refusals come before overload.
 
 from typing import TypeAlias
 
-from reservasi.errors import Overloaded
-from reservasi.front.api.problem_catalogue import CLOSED, RECOVERING, SOLD_OUT, UNKNOWN_QUOTA
+from reservasi.front.api.problem_catalogue import CLOSED, OVERLOADED, RECOVERING, SOLD_OUT, UNKNOWN_QUOTA
 from reservasi.front.api.problems import Refused
 from reservasi.front.deciding.claim_tickets import check_ticket, may_be_outdated
 from reservasi.front.deciding.front_context import Front
@@ -31,7 +30,8 @@ class Doubtful:
 
 
 Decision: TypeAlias = Refused | Doubtful | Claim
-_SOLD_OUT = Refused(SOLD_OUT)  # made once, since it is the most frequent decision; it is never raised
+# The most frequent decisions, made once; they are returned, never raised.
+_SOLD_OUT, _OVERLOADED = Refused(SOLD_OUT), Refused(OVERLOADED)
 
 
 def claimable_quota(services: FrontServices, quota_id: str) -> Quota | None:
@@ -86,5 +86,5 @@ def _decide_admitted(front: Front, wanted: Wanted) -> Decision:
     if wait_s:
         return too_often("person", wait_s)
     if not reservations.admits_claims(wanted.program):
-        raise Overloaded("too many claims wait for the ledger")
+        return _OVERLOADED
     return reservations.prepare(wanted.claim, wanted.persons, wanted.reservation_id)

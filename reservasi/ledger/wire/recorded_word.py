@@ -8,7 +8,8 @@ class RecordedWord(msgspec.Struct, frozen=True, kw_only=True):
 
     epoch: int
     seq: int
-    lineage: tuple[tuple[int, int], ...] = msgspec.field(name="epochs")  # each epoch and the last seq before it
+    # each of the latest epochs and the last seq before it, ascending
+    lineage: tuple[tuple[int, int], ...] = msgspec.field(name="epochs")
 
 
 class RecordedMessage(RecordedWord, frozen=True, kw_only=True):
