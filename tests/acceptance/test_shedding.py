@@ -16,6 +16,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 @pytest.fixture
 def no_time(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every claim comes too late in its turn, until this is undone."""
+    monkeypatch.setattr(Turns, "checks", True)
     monkeypatch.setattr(Turns, "refuses", lambda _: True)
     return monkeypatch
 

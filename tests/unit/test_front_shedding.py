@@ -21,13 +21,22 @@ class Loop:
     def __init__(self) -> None:
         self.now_s = 100.0
         self.soon: list[Callable[[], None]] = []
-        self.turns = Turns(self.soon.append, lambda: self.now_s)
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.checked = 0  # claims that were passed to `refuses`
+        self.turns = Turns(self.soon.append, self.call_later, lambda: self.now_s)
+
+    def call_later(self, after_s: float, call: Callable[[], None]) -> None:
+        self.timers.append((self.now_s + after_s, call))
 
     def turn(self, *, claims: int, each_s: float, refusal_s: float = 0.0) -> int:
         """A turn that reads so many claims; how many were refused."""
+        for timer in [each for each in self.timers if each[0] <= self.now_s]:
+            self.timers.remove(timer)
+            timer[1]()
         refused = 0
         for _ in range(claims):
-            is_refused = self.turns.refuses()
+            self.checked += self.turns.checks
+            is_refused = self.turns.checks and self.turns.refuses()
             refused += is_refused
             self.now_s += refusal_s if is_refused else each_s
         soon, self.soon[:] = list(self.soon), []
@@ -57,6 +66,24 @@ def test_one_short_turn_in_each_interval_means_that_nothing_stands() -> None:
         for _ in range(4):
             assert loop.turn(claims=100, each_s=STANDING_S / 50) == 0
         loop.turn(claims=1, each_s=50e-6)
+
+
+def test_one_short_turn_spares_the_others_of_its_interval() -> None:
+    loop = Loop()
+    begun_s = loop.now_s
+    while loop.now_s < begun_s + 10 * INTERVAL_S:
+        loop.turn(claims=1, each_s=INTERVAL_S / 100)
+        assert len(loop.timers) <= 1
+    assert 10 <= loop.checked <= 30  # of a thousand
+
+
+def test_requests_that_queue_after_a_quiet_interval_are_noticed_in_the_next() -> None:
+    loop = Loop()
+    for _ in range(250):
+        loop.turn(claims=1, each_s=INTERVAL_S / 100)
+    began_s = loop.now_s
+    loop.stand()
+    assert loop.now_s - began_s <= 2 * INTERVAL_S + 3 * 2 * STANDING_S
 
 
 def test_what_stands_is_cut_to_the_intake_of_each_turn() -> None:
@@ -158,17 +185,17 @@ async def test_only_new_claims_and_joins_are_refused(
         assert b'"/problems/overloaded"' in body
 
 
-async def test_while_requests_stand_all_but_the_first_of_a_turn_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("standing", [False, True])
+async def test_while_requests_stand_all_but_the_first_of_a_turn_are_looked_at(
+    standing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now_s = 100.0
     shedding = Shedding(BODY_BYTES_MAX)
     monkeypatch.setattr(shedding.turns, "_clock", lambda: now_s)
-    for standing in (False, True):
-        shedding.turns.standing = standing
-        assert shedding.refusal(CLAIM) is None
-        now_s += 2 * INTAKE_S
-        assert (shedding.refusal(CLAIM) is not None) == standing
-        shedding.turns._end()
-        now_s += INTAKE_S
+    shedding.turns.standing = standing
+    assert shedding.refusal(CLAIM) is None
+    now_s += 2 * INTAKE_S
+    assert (shedding.refusal(CLAIM) is not None) == standing
     await asyncio.sleep(0)
 
 

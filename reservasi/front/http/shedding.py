@@ -32,27 +32,37 @@ _CROWD = re.compile(rb"POST /v1/(?:reservations|(openings)/[^/ ]+/tickets) HTTP/
 
 
 class Turns:
-    """Detects requests that are queued before a process, from the length of its event loop's turns."""
+    """Detects requests that are queued before a process, from the length of its event loop's turns.
 
-    def __init__(self, call_soon: Callable[[Callable[[], None]], object], clock: Callable[[], float]) -> None:
+    While none are, one short turn answers for its whole interval, so that the interval's other turns are not timed.
+    """
+
+    def __init__(
+        self,
+        call_soon: Callable[[Callable[[], None]], object],
+        call_later: Callable[[float, Callable[[], None]], object],
+        clock: Callable[[], float],
+    ) -> None:
         self.standing = False
         self._call_soon = call_soon
+        self._call_later = call_later
         self._clock = clock
-        self._began_s: float | None = None
+        self._awaits_turn = True  # whether the next claim begins a turn to be timed
+        self._began_s = 0.0
         self._ends_at_s = 0.0  # end of the interval
         self._turn_least_s = float("inf")
         self._refused = False  # whether a claim was refused in this interval
 
     @property
-    def begun(self) -> bool:
-        """Whether this turn's beginning is known."""
-        return self._began_s is not None
+    def checks(self) -> bool:
+        """Whether the next claim must be passed to `refuses`; mostly it need not."""
+        return self._awaits_turn or self.standing
 
     def refuses(self) -> bool:
         """Whether the next claim is too late in its turn; the first one never is."""
         now_s = self._clock()
-        if self._began_s is None:
-            self._began_s = now_s
+        if self._awaits_turn:
+            self._awaits_turn, self._began_s = False, now_s
             self._call_soon(self._end)  # runs after everything readable in this turn has been read
             return False
         if not self.standing or now_s - self._began_s <= INTAKE_S:
@@ -62,17 +72,24 @@ class Turns:
 
     def _end(self) -> None:
         now_s = self._clock()
-        began_s, self._began_s = self._began_s or now_s, None
+        turn_s = now_s - self._began_s
         if now_s - self._ends_at_s > INTERVAL_S:  # without requests for a while, the state is outdated
-            self.standing, self._refused, self._turn_least_s = False, False, now_s - began_s
+            self.standing, self._refused, self._turn_least_s = False, False, turn_s
             self._ends_at_s = now_s + INTERVAL_S
-            return
-        self._turn_least_s = min(self._turn_least_s, now_s - began_s)
-        if now_s >= self._ends_at_s:
-            # Turns are short while most are refused, so it is over only when none was refused.
-            self.standing = self._refused if self.standing else self._turn_least_s > STANDING_S
-            self._refused, self._turn_least_s = False, float("inf")
-            self._ends_at_s = now_s + INTERVAL_S
+        else:
+            self._turn_least_s = min(self._turn_least_s, turn_s)
+            if now_s >= self._ends_at_s:
+                # Turns are short while most are refused, so it is over only when none was refused.
+                self.standing = self._refused if self.standing else self._turn_least_s > STANDING_S
+                self._refused, self._turn_least_s = False, float("inf")
+                self._ends_at_s = now_s + INTERVAL_S
+        if not self.standing and self._turn_least_s <= STANDING_S:
+            self._call_later(self._ends_at_s - now_s, self._await_turn)
+        else:
+            self._awaits_turn = True
+
+    def _await_turn(self) -> None:
+        self._awaits_turn = True
 
 
 class Shedding:
@@ -82,7 +99,7 @@ class Shedding:
         self._cors = cors
         loop = asyncio.get_running_loop()
         self._body_bytes_max = body_bytes_max
-        self.turns = Turns(loop.call_soon, time.perf_counter)
+        self.turns = Turns(loop.call_soon, loop.call_later, time.perf_counter)
         # Not a secret: spreads the return of refused callers. Created after the fork, so that fronts differ.
         self._spread = random.Random()  # noqa: S311
         self._requests = [REQUESTS.labels(route, "POST", "5xx") for route in (CLAIM_PATH, TICKETS_PATH)]
@@ -93,8 +110,8 @@ class Shedding:
 
     def refusal(self, data: bytes) -> bytes | None:
         """The answer to the one claim or join in `data`, if it is refused with its body unread."""
-        if self.turns.begun and not self.turns.standing:
-            return None  # the usual case: only the first claim of a turn is checked
+        if not self.turns.checks:
+            return None
         crowd = _CROWD.match(data)
         if crowd is None or not self.turns.refuses():
             return None
