@@ -160,7 +160,8 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def remaining(self) -> int:
         """Places that can be claimed now; never below 0 while the promises hold."""
-        return self.terms.capacity - self.counts.taken
+        counts = self.counts  # the sum is not `taken`, whose call every claim would pay for
+        return self.terms.capacity - counts.held - counts.confirmed - counts.returning
 
 
 class OpeningTerms(msgspec.Struct, frozen=True, kw_only=True):

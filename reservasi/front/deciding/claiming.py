@@ -15,7 +15,6 @@ from reservasi.front.deciding.rate_limits import too_often
 from reservasi.front.deciding.wanted_claim import Wanted
 from reservasi.front.services import FrontServices
 from reservasi.model import Claim, Quota
-from reservasi.programs import program_of
 
 
 class Doubtful:
@@ -34,13 +33,13 @@ Decision: TypeAlias = Refused | Doubtful | Claim
 _SOLD_OUT, _OVERLOADED = Refused(SOLD_OUT), Refused(OVERLOADED)
 
 
-def claimable_quota(services: FrontServices, quota_id: str) -> Quota | None:
+def claimable_quota(services: FrontServices, program: str, quota_id: str) -> Quota | None:
     """The quota in the view; None if the view must catch up before it can be called unknown.
 
     Raises:
         Refused: the public cannot claim from the quota.
     """
-    program, availability, catalogue = program_of(quota_id), services.availability, services.catalogue
+    availability, catalogue = services.availability, services.catalogue
     if catalogue.program(program) is None:
         raise Refused(UNKNOWN_QUOTA if catalogue.loaded else RECOVERING)
     if not services.reservations.serves(program):

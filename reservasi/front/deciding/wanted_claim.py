@@ -2,7 +2,6 @@
 
 from reservasi.front.services import FrontServices
 from reservasi.model import Quota
-from reservasi.programs import program_of
 from reservasi.reservations import ClaimRequest
 from reservasi.waiting_room.room import WaitingRoom
 from reservasi.waiting_room.tickets import Ticket
@@ -13,9 +12,8 @@ class Wanted:
 
     __slots__ = ("_ticket", "claim", "persons", "program", "quota", "reservation_id")
 
-    def __init__(self, services: FrontServices, claim: ClaimRequest, quota: Quota) -> None:
+    def __init__(self, services: FrontServices, program: str, claim: ClaimRequest, quota: Quota) -> None:
         reservations = services.reservations
-        program = program_of(quota.id)
         persons = reservations.persons(program, claim)
         self._ticket: Ticket | None = None
         self.claim = claim

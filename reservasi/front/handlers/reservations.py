@@ -99,9 +99,10 @@ def claim(front: Front, request: Request) -> Reply:
     if request.fault is None and len(keys) == 1 and request.head.is_json:
         wanted = plain_claim(request.body, keys[0])
         if wanted is not None:
-            program = front.services.catalogue.program(program_of(wanted.quota))
+            program_id = program_of(wanted.quota)
+            program = front.services.catalogue.program(program_id)
             if program is not None and len(wanted.applicants) <= program.policies.applicants_max:
-                return _claim(front, request, wanted)
+                return _claim(front, request, wanted, program_id)
     return _claim_with_care(front, request)
 
 
@@ -120,31 +121,33 @@ async def _claim_of_new_program(front: Front, request: Request, reader: ClaimBod
 
 
 def _claim_as_read(front: Front, request: Request, reader: ClaimBodyReader, key: str) -> Reply:
-    program = front.services.catalogue.program(program_of(reader.quota))
-    return _claim(front, request, reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key))
+    program_id = program_of(reader.quota)
+    program = front.services.catalogue.program(program_id)
+    claim = reader.read(program.policies.applicants_max if program else APPLICANTS_MAX, key)
+    return _claim(front, request, claim, program_id)
 
 
-def _claim(front: Front, request: Request, claim: ClaimRequest) -> Reply:
+def _claim(front: Front, request: Request, claim: ClaimRequest, program: str) -> Reply:
     """A well-formed claim."""
-    quota = claimable_quota(front.services, claim.quota)
+    quota = claimable_quota(front.services, program, claim.quota)
     if quota is None:
-        return later(request.trace, _claim_of_new_quota(front, request, claim))
+        return later(request.trace, _claim_of_new_quota(front, request, claim, program))
     front.rates.check_network(request.peer, request.forwarded)
-    wanted = Wanted(front.services, claim, quota)
+    wanted = Wanted(front.services, program, claim, quota)
     return _decided(front, request, wanted, decide_claim(front, wanted))
 
 
-async def _claim_of_new_quota(front: Front, request: Request, claim: ClaimRequest) -> Reply:
+async def _claim_of_new_quota(front: Front, request: Request, claim: ClaimRequest, program: str) -> Reply:
     """Wait until the view is complete: another front may already know the quota."""
-    services, program = front.services, program_of(claim.quota)
+    services = front.services
     await services.availability.complete(program)
     if not services.availability.knows(program):
         raise Refused(problem_catalogue.RECOVERING)
-    quota = claimable_quota(services, claim.quota)
+    quota = claimable_quota(services, program, claim.quota)
     if quota is None:
         raise claim_refusals.over(services, claim.quota, None) or Refused(problem_catalogue.UNKNOWN_QUOTA)
     front.rates.check_network(request.peer, request.forwarded)
-    wanted = Wanted(services, claim, quota)
+    wanted = Wanted(services, program, claim, quota)
     return _decided(front, request, wanted, decide_claim(front, wanted))
 
 
