@@ -73,12 +73,12 @@ docs: .venv/.dev ## generate the pages of docs/reference and docs/
 ALONE = $(shell grep -rl --include='test_*.py' 'pytest.mark.alone' tests)
 
 .PHONY: test
-test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: three files at a time, then those that need the whole machine (ARGS="-k name")
-	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \
+test: .venv/.dev .venv/clients/.synced ## run all tests on real servers: four files at a time, then those that need the whole machine (ARGS="-k name")
+	@$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not alone" $(ARGS); together=$$?; \
 	$(BIN)/pytest -m alone $(if $(ARGS),$(ARGS),$(ALONE)); alone=$$?; \
 	case $$together-$$alone in \
 		0-0$(if $(ARGS),|0-5|5-0)) echo "make test: passed" ;; \
-		*) echo "make test: FAILED (three at a time: $$together, alone: $$alone)"; exit 1 ;; \
+		*) echo "make test: FAILED (four at a time: $$together, alone: $$alone)"; exit 1 ;; \
 	esac
 
 .PHONY: loadtest

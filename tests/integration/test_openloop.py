@@ -15,8 +15,6 @@ from loadtest.openloop.client import OpenLoop, poisson
 from loadtest.openloop.outcomes import HELD, NONE, OVERLOADED, Outcomes, outcome_of
 from loadtest.stage.shims import can_build
 
-pytestmark = pytest.mark.alone
-
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 TIMEOUT_S = 110
 
