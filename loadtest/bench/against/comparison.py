@@ -34,7 +34,7 @@ SMOKE_CONNECTIONS = 100
 REUSED_CONNECTIONS = 500  # opened first, so that memory which is allocated once does not count
 FILES_SPARE = 1000  # descriptors that are not connections of ours
 OVERLOAD_S = 8.0
-OVERLOAD_RUNS = 3  # of each tree, by turns
+OVERLOAD_RUNS = 5  # of each tree, by turns
 OVERLOAD_TIMEOUT_S = 300
 # Name of a figure, its outcome as either tree's command writes it, and the target.
 OVERLOAD_FIGURES = (
