@@ -84,7 +84,7 @@ class Run:
         done = await self.database.execute(statement, *arguments)
         assert not done.startswith(("UPDATE", "INSERT", "DELETE")) or done.endswith(" 1"), done
 
-    def told(self, number: int, call: str, outcome: int, **changes: Any) -> Exchange:
+    def exchange(self, number: int, call: str, outcome: int, **changes: Any) -> Exchange:
         at = time.time() * 1000
         members = {"reservation_id": self.id(number)} if call != "claim" else {"quota": self.quota, "places": 1}
         return Exchange(
@@ -165,12 +165,12 @@ def good_history(run: Run) -> list[Exchange]:
         return {"id": run.id(number), "booking_code": f"CODE-{run.id(number)}"}
 
     return [
-        run.told(1, "claim", 503),
-        *(run.told(number, "claim", 201, body=held(number)) for number in (1, 2, 3, 4)),
-        run.told(1, "claim", 201, body=held(1), replayed=True),
-        run.told(5, "claim", 409),
-        run.told(1, "confirm", 200, body=code(1)),
-        run.told(2, "confirm", 202, body={"id": run.id(2)}),
-        run.told(4, "confirm", 200, body=code(4)),
-        run.told(4, "cancel", 200),
+        run.exchange(1, "claim", 503),
+        *(run.exchange(number, "claim", 201, body=held(number)) for number in (1, 2, 3, 4)),
+        run.exchange(1, "claim", 201, body=held(1), replayed=True),
+        run.exchange(5, "claim", 409),
+        run.exchange(1, "confirm", 200, body=code(1)),
+        run.exchange(2, "confirm", 202, body={"id": run.id(2)}),
+        run.exchange(4, "confirm", 200, body=code(4)),
+        run.exchange(4, "cancel", 200),
     ]

@@ -198,10 +198,10 @@ class Tables:
 
     async def everything(self) -> dict[str, list[tuple[object, ...]]]:
         """All that recording writes, but for the times of the database's own clock."""
-        found = {name: await self.rows(f"SELECT * FROM {name} ORDER BY {by}") for name, by in self.ORDERS.items()}
-        found["positions"] = await self.rows("SELECT program, epoch, seq, chain FROM positions")
-        found["dead"] = await self.rows("SELECT seq, reservation_id, event::text FROM dead_letters ORDER BY seq")
-        return found
+        rows = {name: await self.rows(f"SELECT * FROM {name} ORDER BY {by}") for name, by in self.ORDERS.items()}
+        rows["positions"] = await self.rows("SELECT program, epoch, seq, chain FROM positions")
+        rows["dead"] = await self.rows("SELECT seq, reservation_id, event::text FROM dead_letters ORDER BY seq")
+        return rows
 
     async def empty(self) -> None:
         await self.rows(f"TRUNCATE {', '.join(self.ORDERS)}, positions, dead_letters")
@@ -287,11 +287,11 @@ class Stage:
     async def published(self) -> bool:
         position = self.writer.position
         assert position is not None
-        said = await self.client.hget(keys.recorded(self.program), keys.RECORDED_FIELD)
-        if said is None:
+        stored = await self.client.hget(keys.recorded(self.program), keys.RECORDED_FIELD)
+        if stored is None:
             return False
-        told = json.loads(said)
-        return (told["epoch"], told["seq"]) == (position.epoch, position.seq)
+        recorded = json.loads(stored)
+        return (recorded["epoch"], recorded["seq"]) == (position.epoch, position.seq)
 
     async def halted(self) -> bool:
         return self.metric("reservasi_recorder_halted") == 1

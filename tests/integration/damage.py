@@ -55,26 +55,26 @@ def claim_of(name: str, quota: str, places: int = 1) -> Claim:
 
 async def populate(ledger: Ledger) -> Population:
     """Quotas with holds, bookings, ended reservations and places on their way back; people who wait for an opening."""
-    found = Population()
+    population = Population()
     await ledger.run(
         opening_set(OPENING),
         quota_set(ROOMY, capacity=100 * CAPACITY),
         *(quota_set(quota, capacity=CAPACITY, return_min_ms=RETURN_MS, return_max_ms=RETURN_MS) for quota in QUOTAS),
     )
     for number, quota in enumerate(QUOTAS):
-        found.held += [claim_of(f"h{number}{at}", quota, 1 + at % 2) for at in range(2)]
-        found.confirmed += [claim_of(f"c{number}{at}", quota, 1 + at % 2) for at in range(2)]
-        found.ended += [claim_of(f"k{number}", quota), claim_of(f"r{number}", quota)]
-    await ledger.run(*found.everybody)
-    cancelled = [each for each in found.ended if each.reservation_id[2] == "k"]
-    released = [each for each in found.ended if each.reservation_id[2] == "r"]
+        population.held += [claim_of(f"h{number}{at}", quota, 1 + at % 2) for at in range(2)]
+        population.confirmed += [claim_of(f"c{number}{at}", quota, 1 + at % 2) for at in range(2)]
+        population.ended += [claim_of(f"k{number}", quota), claim_of(f"r{number}", quota)]
+    await ledger.run(*population.everybody)
+    cancelled = [each for each in population.ended if each.reservation_id[2] == "k"]
+    released = [each for each in population.ended if each.reservation_id[2] == "r"]
     await ledger.run(
-        *(Confirm(reservation_id=each.reservation_id) for each in [*found.confirmed, *cancelled]),
+        *(Confirm(reservation_id=each.reservation_id) for each in [*population.confirmed, *cancelled]),
         *(Cancel(reservation_id=each.reservation_id) for each in cancelled),
         *(Release(reservation_id=each.reservation_id) for each in released),
         *(Join(opening=OPENING, ticket_id=f"ticket-{at}") for at in range(JOINED)),
     )
-    return found
+    return population
 
 
 def mixed_batch(of: Population) -> list[Command]:
@@ -99,27 +99,27 @@ def mixed_batch(of: Population) -> list[Command]:
     ]
 
 
-async def told(ledger: Ledger, commands: Sequence[Command]) -> list[tuple[object, ...]]:
+async def answers_to(ledger: Ledger, commands: Sequence[Command]) -> list[tuple[object, ...]]:
     """What everybody hears, without what differs from ledger to ledger."""
     replies = await ledger.connection.call(frames_of(commands), 30.0)
-    found: list[tuple[object, ...]] = []
+    answers: list[tuple[object, ...]] = []
     for raw in replies:
         assert not isinstance(raw, ReservasiError), raw
         reply = messages.decode_reply(raw)
         if reply.fenced:
-            of_kind = next(itertools.groupby(commands[len(found) :], type))[1]
-            found += [("fenced",) for _ in of_kind]
+            of_kind = next(itertools.groupby(commands[len(answers) :], type))[1]
+            answers += [("fenced",) for _ in of_kind]
             continue
         for at in range(len(reply.answers)):
-            command = commands[len(found)]
+            command = commands[len(answers)]
             try:
                 answer = messages.decode_answer(reply, at, command)
             except ItemDamaged:
-                found.append(("damaged",))
+                answers.append(("damaged",))
                 continue
-            found.append((answer.outcome, answer.state, answer.quota, answer.places, answer.joined))
-    assert len(found) == len(commands)
-    return found
+            answers.append((answer.outcome, answer.state, answer.quota, answer.places, answer.joined))
+    assert len(answers) == len(commands)
+    return answers
 
 
 def subjects(command: Command) -> set[str]:
@@ -151,16 +151,16 @@ class Place:
 
 async def places_in(ledger: Ledger) -> list[Place]:
     """Everything that can be damaged, in the same order in every program."""
-    found = [Place(key_of, WHOLE) for key_of in KEYS]
+    places = [Place(key_of, WHOLE) for key_of in KEYS]
     client: Any = ledger.client
     for key_of in HASHES:
-        found += [Place(key_of, text(each)) for each in sorted(await client.hkeys(key_of(ledger.program)))]
+        places += [Place(key_of, text(each)) for each in sorted(await client.hkeys(key_of(ledger.program)))]
     for key_of in SORTED_SETS:
         members = sorted(await client.zrange(key_of(ledger.program), 0, -1))
-        found += [Place(key_of, text(each)) for each in members]
+        places += [Place(key_of, text(each)) for each in members]
     for which in ("before", "late"):
-        found.append(Place(lambda program, which=which: f"{keys.joined(program)}:{OPENING}:{which}", WHOLE))  # type: ignore[misc]
-    return found
+        places.append(Place(lambda program, which=which: f"{keys.joined(program)}:{OPENING}:{which}", WHOLE))  # type: ignore[misc]
+    return places
 
 
 async def value_at(ledger: Ledger, place: Place) -> bytes:
@@ -169,8 +169,8 @@ async def value_at(ledger: Ledger, place: Place) -> bytes:
         return b""
     if place.key_of in HASHES:
         client: Any = ledger.client
-        found: bytes = await client.hget(place.key_of(ledger.program), place.field)
-        return found
+        value: bytes = await client.hget(place.key_of(ledger.program), place.field)
+        return value
     return place.field.encode()
 
 
@@ -229,8 +229,8 @@ def affected_by(place: Place, of: Population) -> set[str]:
     return _of_reservations([each for each in of.everybody if field_ in (WHOLE, each.reservation_id, *each.persons)])
 
 
-def _of_reservations(found: Sequence[Claim]) -> set[str]:
-    return {subject for each in found for subject in (each.reservation_id, *each.persons)}
+def _of_reservations(claims: Sequence[Claim]) -> set[str]:
+    return {subject for each in claims for subject in (each.reservation_id, *each.persons)}
 
 
 async def taken_places(ledger: Ledger) -> Counter[str]:

@@ -54,8 +54,8 @@ async def forget_run(ledger: Ledger) -> None:
 
 async def forget_all(ledger: Ledger) -> None:
     """As FLUSHALL would, but for this program only: others share the server."""
-    found = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=1000)]
-    await ledger.client.delete(*found)
+    names = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=1000)]
+    await ledger.client.delete(*names)
 
 
 async def sell(ledger: Ledger, claims: int) -> None:

@@ -104,8 +104,8 @@ async def test_whatever_is_not_needed_is_refused(user: str, as_users: dict[str, 
     refused = [*NEVER, *OTHER_KEYS, *(NEVER_A_FRONT if user == FRONT else ())]
     assert [command for command in refused if not await _is_refused(as_users[user], command)] == []
     # The server has DEBUG switched off for everybody, and says so first.
-    said = await as_users[ADMIN].execute_command("ACL", "DRYRUN", user, "DEBUG", "SLEEP", 0)  # type: ignore[no-untyped-call]
-    assert b"no permissions" in said
+    answer = await as_users[ADMIN].execute_command("ACL", "DRYRUN", user, "DEBUG", "SLEEP", 0)  # type: ignore[no-untyped-call]
+    assert b"no permissions" in answer
 
 
 async def _is_refused(client: redis.Redis, command: tuple[object, ...]) -> bool:

@@ -42,9 +42,9 @@ class CountedWatch(OpeningWatch):
     looks = 0
 
     async def read(self) -> Seen:
-        seen = await super().read()
+        result = await super().read()
         self.looks += 1
-        return seen
+        return result
 
 
 class CountedReporter(DelayReporter):
@@ -90,8 +90,8 @@ class Stage:
         assert {answer.outcome for answer in answers} <= {Outcome.JOINED}
 
     async def now(self) -> Opening:
-        (found,) = (await self.watch.read()).openings
-        return found
+        (opening,) = (await self.watch.read()).openings
+        return opening
 
     async def passed(self, mark: int) -> None:
         async def there() -> bool:
@@ -100,15 +100,15 @@ class Stage:
         await eventually(there, TIMEOUT_S)
 
     async def until(self, condition: Callable[[Opening], bool]) -> Opening:
-        found = await self.now()
+        opening = await self.now()
 
         async def met() -> bool:
-            nonlocal found
-            found = await self.now()
-            return condition(found)
+            nonlocal opening
+            opening = await self.now()
+            return condition(opening)
 
         await eventually(met, TIMEOUT_S)
-        return found
+        return opening
 
     async def looked(self) -> None:
         """Until the controller has seen all that there is now, and has acted on it.
@@ -399,10 +399,10 @@ async def test_a_front_says_its_delay_while_an_opening_is_live(stage: Stage, mon
         assert not await stage.ledger.client.exists(delays_key)
         await stage.announce(people=1, ahead_ms=60_000)
 
-        async def said() -> bool:
+        async def is_published() -> bool:
             return (await stage.watch.read()).delay_ms == 0.0
 
-        await eventually(said, TIMEOUT_S)
+        await eventually(is_published, TIMEOUT_S)
     finally:
         reporting.cancel()
         with contextlib.suppress(asyncio.CancelledError):

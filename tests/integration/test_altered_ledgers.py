@@ -69,8 +69,8 @@ async def test_an_altered_chain_is_found_with_everything_recorded(ledger: Ledger
     await _sell_and_record_a_part(ledger, records)
     await record(ledger, records, await ledger.journal.read(await records.position(ledger.program), 100, 0))
     await _alter_chain(ledger)
-    found = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records, follow_max=0)
-    assert (found.verdict, found.altered) == (Ownership.DAMAGED, True)
+    comparison = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records, follow_max=0)
+    assert (comparison.verdict, comparison.altered) == (Ownership.DAMAGED, True)
 
 
 async def test_a_busy_ledger_is_never_taken_for_an_altered_one(
@@ -96,9 +96,9 @@ async def test_a_busy_ledger_is_never_taken_for_an_altered_one(
         tasks = [asyncio.create_task(crowd()), asyncio.create_task(record_all())]
         try:
             for _ in range(50):
-                found = await compare_ledger(program, other.connection, other.journal, records)
-                assert found.verdict is Ownership.OWNED
-            assert found.recorded.seq > 20
+                comparison = await compare_ledger(program, other.connection, other.journal, records)
+                assert comparison.verdict is Ownership.OWNED
+            assert comparison.recorded.seq > 20
         finally:
             stop.set()
             await asyncio.gather(*tasks)

@@ -84,7 +84,7 @@ async def test_a_view_of_a_fenced_ledger_says_so_by_program_until_it_is_owned(va
 
 async def test_a_view_that_is_lost_again_and_again_is_one_line(ledger: Ledger) -> None:
     await ledger.one(quota_set(_quota(ledger)))
-    with capture_logs() as said:
+    with capture_logs() as logs:
         async with open_view(ledger.url, ledger.program) as view:
             await _follows(view, ledger)
             before = _resyncs(ledger.program)
@@ -92,7 +92,7 @@ async def test_a_view_that_is_lost_again_and_again_is_one_line(ledger: Ledger) -
                 await ledger.append(["z", "future-kind", 1])
                 await caught_up(view, ledger)
             assert _resyncs(ledger.program) - before >= 3
-    assert [line["event"] for line in said].count("view_lost_journal") == 1
+    assert [line["event"] for line in logs].count("view_lost_journal") == 1
 
 
 async def test_the_view_equals_the_snapshot_after_random_traffic(ledger: Ledger, view: Availability) -> None:
@@ -104,13 +104,13 @@ async def test_the_view_equals_the_snapshot_after_random_traffic(ledger: Ledger,
     resyncs = _resyncs(ledger.program)
     ids: list[str] = ["nobody"]
     for _ in range(60):
-        asked = [claim(rng.randint(1, 3), rng.choice(quotas)) for _ in range(5)]
-        ids += [each.reservation_id for each in asked]
+        claims = [claim(rng.randint(1, 3), rng.choice(quotas)) for _ in range(5)]
+        ids += [each.reservation_id for each in claims]
         changes: list[Command] = [Confirm(reservation_id=rng.choice(ids)) for _ in range(4)]
         changes += [Release(reservation_id=rng.choice(ids)) for _ in range(2)]
         changes += [Cancel(reservation_id=rng.choice(ids)) for _ in range(2)]
         changes += [SetQuota(quota=rng.choice(quotas), capacity=rng.randint(2, 9), closed=rng.random() < 0.1)]
-        await ledger.run(*asked, *changes, Sweep(items_max=50))
+        await ledger.run(*claims, *changes, Sweep(items_max=50))
     await caught_up(view, ledger)
     assert _resyncs(ledger.program) == resyncs, "it followed, and did not start anew"
     new = quota_set(_quota(ledger, 99), 1)
@@ -130,8 +130,8 @@ async def test_a_fenced_ledger_gives_no_view(valkey_url: str, program: str) -> N
 
 async def test_an_emptied_ledger_is_noticed_without_a_word_from_it(ledger: Ledger, view: Availability) -> None:
     await caught_up(view, ledger)
-    found = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=1000)]
-    await ledger.client.delete(*found)
+    names = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=1000)]
+    await ledger.client.delete(*names)
 
     async def noticed() -> bool:
         return not view.ready
@@ -162,10 +162,10 @@ async def test_a_place_on_its_way_back_is_not_called_sold_out_when_it_is_due(
     await caught_up(view, ledger)
     await says_sold_out(view, quota)
 
-    async def asked() -> bool:
+    async def is_free() -> bool:
         return not view.is_sold_out(quota, 1, "new")
 
-    await eventually(asked)
+    await eventually(is_free)
 
     async def claimed() -> bool:
         return (await ledger.one(claim(1, quota))).outcome is Outcome.HELD
@@ -230,7 +230,7 @@ async def test_sold_out_is_said_only_when_it_is_sure(ledger: Ledger, view: Avail
         quota_set(_quota(ledger, 3), 0, opens_at_ms=now_ms - 200),
         quota_set(_quota(ledger, 4), 0, closes_at_ms=now_ms + 700),
     )
-    asked = claim(2, quota)
+    request = claim(2, quota)
     await caught_up(view, ledger)
 
     def sold_out(at: str, places: int = 1, reservation_id: str = "new") -> bool:
@@ -238,17 +238,17 @@ async def test_sold_out_is_said_only_when_it_is_sure(ledger: Ledger, view: Avail
 
     await says_sold_out(view, quota, 3)  # fewer remain than are asked for
     assert not sold_out(quota, 2)
-    await ledger.one(asked)
+    await ledger.one(request)
     await caught_up(view, ledger)
     assert sold_out(quota)
-    assert not sold_out(quota, 1, asked.reservation_id), "a replay must find its first answer"
+    assert not sold_out(quota, 1, request.reservation_id), "a replay must find its first answer"
     # What else the ledger would say comes first.
     for other in (closed, not_open, _quota(ledger, 3), _quota(ledger, 4), _quota(ledger, 9), "t-other.x"):
         assert not sold_out(other)
-    await ledger.one(Release(reservation_id=asked.reservation_id))
+    await ledger.one(Release(reservation_id=request.reservation_id))
     await caught_up(view, ledger)
     assert not sold_out(quota)
-    assert not sold_out(quota, 2, asked.reservation_id)
+    assert not sold_out(quota, 2, request.reservation_id)
     await says_sold_out(view, quota, 3)
 
 
@@ -273,15 +273,15 @@ async def test_a_view_at_rest_says_sold_out_again_once_it_matters(
 
 async def test_ids_from_before_the_snapshot_are_known(ledger: Ledger) -> None:
     quota = _quota(ledger)
-    asked, released = claim(quota=quota), claim(quota=quota)
-    await ledger.run(quota_set(quota, 2), asked, released, claim(quota=quota))
+    held, released = claim(quota=quota), claim(quota=quota)
+    await ledger.run(quota_set(quota, 2), held, released, claim(quota=quota))
     await ledger.run(Release(reservation_id=released.reservation_id))
     await ledger.run(claim(quota=quota))
     async with open_view(ledger.url, ledger.program) as view:
         await caught_up(view, ledger)
         await says_sold_out(view, quota)
-        for known in (asked, released):
-            assert not view.is_sold_out(quota, 1, known.reservation_id)
+        for each in (held, released):
+            assert not view.is_sold_out(quota, 1, each.reservation_id)
 
 
 async def test_a_stale_view_says_nothing(ledger: Ledger, proxy: Proxy) -> None:
@@ -325,11 +325,11 @@ async def test_states_and_alternatives(ledger: Ledger, view: Availability) -> No
     clock_ms = view.now_ms(ledger.program)
     assert view.alternatives(full, 2, 5, clock_ms).ids == (ids[2], ids[1], ids[3])
     assert view.alternatives(full, 1, 2, clock_ms).ids == (ids[8], ids[2])
-    states = [state_of(found, view.now_ms(ledger.program)) for number in ids if (found := view.quota(number))]
+    states = [state_of(quota, view.now_ms(ledger.program)) for number in ids if (quota := view.quota(number))]
     assert states == ["sold-out", "open", "open", "open", "closed", "not-open", "closed", "open", "open"]
     assert abs(view.now_ms(ledger.program) - await ledger.now_ms()) < 500
     selected = view.select(ledger.program, office="kanim", service="baru", first="2026-12-01", last="2026-12-01")
-    assert [found.terms.start for found in selected] == sorted(found.terms.start for found in selected)
+    assert [quota.terms.start for quota in selected] == sorted(quota.terms.start for quota in selected)
     assert len(selected) == 7
     assert view.select(ledger.program, first="2026-12-02") == []
     assert (await ledger.one(Find(reservation_id="nobody"))).outcome is Outcome.NOT_FOUND
@@ -344,7 +344,7 @@ async def test_a_quota_belongs_to_the_opening_of_its_office(ledger: Ledger, view
         opening_set("p-2", offices=("ulp",)),
     )
 
-    async def found() -> list[str]:
+    async def opening_ids() -> list[str]:
         await caught_up(view, ledger)
         async with open_view(ledger.url, ledger.program) as fresh:
             await _follows(fresh, ledger)
@@ -353,16 +353,16 @@ async def test_a_quota_belongs_to_the_opening_of_its_office(ledger: Ledger, view
         return [opening.id if opening else "" for opening in openings]
 
     await _follows(view, ledger)
-    assert await found() == ["p-1", "p-2", ""]
+    assert await opening_ids() == ["p-1", "p-2", ""]
     await ledger.run(
         SetOpening(opening="p-2", terms=opening_terms(offices=("mpp", "ulp")), version=1),
         MoveOpening(opening="p-1", opens_at_ms=later),
     )
-    assert await found() == ["p-1", "p-2", "p-2"]
+    assert await opening_ids() == ["p-1", "p-2", "p-2"]
     await ledger.one(MoveOpening(opening="p-2", cancelled=True, reason="a flood"))
-    assert await found() == ["p-1", "p-2", "p-2"]  # so that whoever claims is told
+    assert await opening_ids() == ["p-1", "p-2", "p-2"]  # so that whoever claims is told
     await ledger.one(opening_set("p-3", offices=("ulp",)))
-    assert await found() == ["p-1", "p-3", "p-2"]
+    assert await opening_ids() == ["p-1", "p-3", "p-2"]
 
 
 def test_a_retired_quota_leaves_its_opening() -> None:
@@ -398,20 +398,20 @@ async def test_openings_are_followed_from_a_snapshot_and_from_events(ledger: Led
     )
     await caught_up(view, ledger)
     async with open_view(ledger.url, ledger.program) as fresh:
-        for seen in (view, fresh):
-            await _follows(seen, ledger)
-            assert [opening.id for opening in seen.openings(ledger.program)] == ["p-3", "p-2", "p-1"]
-            assert seen.openings(ledger.program) == sorted(
+        for each in (view, fresh):
+            await _follows(each, ledger)
+            assert [opening.id for opening in each.openings(ledger.program)] == ["p-3", "p-2", "p-1"]
+            assert each.openings(ledger.program) == sorted(
                 (await ledger.snapshot()).openings, key=lambda opening: opening.terms.opens_at_ms
             )
-            found = [seen.opening_of(quota) for quota in seen.select(ledger.program)]
-            assert [opening.id for opening in found if opening] == ["p-1", "p-2"]
-            assert seen.program_of_opening("p-2") == ledger.program
-            assert (seen.opening("p-none"), seen.program_of_opening("p-none"), seen.openings("none")) == (
+            openings = [each.opening_of(quota) for quota in each.select(ledger.program)]
+            assert [opening.id for opening in openings if opening] == ["p-1", "p-2"]
+            assert each.program_of_opening("p-2") == ledger.program
+            assert (each.opening("p-none"), each.program_of_opening("p-none"), each.openings("none")) == (
                 None,
                 None,
                 [],
             )
-            known = seen.opening("p-2")
-            assert known is not None
-            assert (known.joined, known.version, known.terms.opens_at_ms) == (1, 2, moved)
+            result = each.opening("p-2")
+            assert result is not None
+            assert (result.joined, result.version, result.terms.opens_at_ms) == (1, 2, moved)

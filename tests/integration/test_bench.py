@@ -167,19 +167,19 @@ def claim(number: int, person: int | None = None, quota: str = "q") -> Claim:
 async def test_batches_decide_every_claim_once(database: str) -> None:
     await create(database, "s", {"q": 3, "other": 1}, statements=[FUNCTION])
     batches = Batches(await asyncpg.connect(database, server_settings=session("s")))
-    asked = [
+    claims = [
         *(claim(0), claim(0), claim(1), claim(9, person=1), claim(2, quota="other"), claim(3, quota="other")),
         *(claim(4, quota="none"), claim(5), claim(6)),
     ]
-    said = await asyncio.gather(*map(batches.decide, asked))
+    verdicts = await asyncio.gather(*map(batches.decide, claims))
     again = await batches.decide(claim(0))
     await batches.close()
-    outcomes = [verdict.outcome for verdict in said]
+    outcomes = [verdict.outcome for verdict in verdicts]
     assert outcomes == [
         *("held", "exists", "held", "duplicate_applicant", "held", "sold_out"),
         *("unknown_quota", "held", "sold_out"),
     ]
-    assert again == said[1] == Verdict("exists", said[0].deadline_ms)
+    assert again == verdicts[1] == Verdict("exists", verdicts[0].deadline_ms)
     assert await held(database, "s") == 4
 
 

@@ -15,12 +15,12 @@ MEASURED = [each for each in operations.ALL if each.name != "503 overloaded"]
 
 @pytest.mark.timeout(400)
 def test_every_operation_is_answered_as_it_should_be() -> None:
-    found = Comparison("HEAD")
+    comparison = Comparison("HEAD")
     with started((HERE, HERE), Cores.split()) as stands:
-        found.compare(stands, MEASURED, rounds=1, scale=0.03, say=lambda _: None)
+        comparison.compare(stands, MEASURED, rounds=1, scale=0.03, say=lambda _: None)
         memory = idle_connections(*stands, 20)
-    assert [each.name for each in found.figures] == [operation.name for operation in MEASURED]
-    assert all(each.value > 0 for each in found.figures)
+    assert [each.name for each in comparison.figures] == [operation.name for operation in MEASURED]
+    assert all(each.value > 0 for each in comparison.figures)
     assert memory.value > 0
 
 

@@ -74,7 +74,7 @@ async def test_without_a_compiler_the_slow_disk_is_left_out(monkeypatch: pytest.
     measured: list[Arrangement] = []
     progress: list[str] = []
 
-    async def measure(found: Run, arrangement: Arrangement, *_: object, **__: object) -> None:
+    async def measure(results: Run, arrangement: Arrangement, *_: object, **__: object) -> None:
         measured.append(arrangement)
 
     monkeypatch.setattr("loadtest.bench.__main__._measure", measure)

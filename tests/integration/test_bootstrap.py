@@ -29,15 +29,15 @@ async def test_another_host_with_a_ring_of_its_own_is_refused(settings: Settings
             pass
     assert not stranger.secrets_path.exists(), "a second ring would let a person claim twice"
     (tmp_path / "other").mkdir()
-    made = Settings(data_dir=tmp_path / "other", redis_url=settings.redis_url, postgres_dsn=settings.postgres_dsn)
-    made.secrets_path.write_bytes(settings.secrets_path.read_bytes())
-    async with open_operations(made):
+    other = Settings(data_dir=tmp_path / "other", redis_url=settings.redis_url, postgres_dsn=settings.postgres_dsn)
+    other.secrets_path.write_bytes(settings.secrets_path.read_bytes())
+    async with open_operations(other):
         pass
-    ring = made.secrets_path.read_text()
+    ring = other.secrets_path.read_text()
     at = ring.index('"identity":"') + len('"identity":"')
-    made.secrets_path.write_text(ring[:at] + ("A" if ring[at] != "A" else "B") + ring[at + 1 :])
+    other.secrets_path.write_text(ring[:at] + ("A" if ring[at] != "A" else "B") + ring[at + 1 :])
     with pytest.raises(ConfigurationError, match="not the one of this deployment"):
-        async with open_operations(made):
+        async with open_operations(other):
             pass
 
 

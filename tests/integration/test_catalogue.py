@@ -49,20 +49,20 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_program_that_cannot_be_served_keeps_nobody_else_from_it(records: Records) -> None:
-    told: list[str] = []
+    programs: list[str] = []
 
     def serve(program: str) -> None:
-        told.append(program)
+        programs.append(program)
         if program == "first":
             raise ConfigurationError("first cannot be served")
 
     for name in ("first", "second"):
         await records.save_program(program_named(name))
     async with opened(records, serve) as catalogue:
-        assert told == ["first", "second"]
+        assert programs == ["first", "second"]
         await records.save_program(program_named("third"))
-        await until(lambda: "third" in told)
-        assert told == ["first", "second", "third"]
+        await until(lambda: "third" in programs)
+        assert programs == ["first", "second", "third"]
         assert [program.id for program in catalogue.programs()] == ["first", "second", "third"]
 
 
@@ -78,13 +78,13 @@ async def test_a_program_that_was_imported_a_moment_ago_is_found_at_once(
         return await programs()
 
     monkeypatch.setattr(records, "programs", counted)
-    told: list[str] = []
-    async with opened(records, told.append) as catalogue:
+    followed: list[str] = []
+    async with opened(records, followed.append) as catalogue:
         await records.save_program(program_named("first"))
         assert catalogue.program("first") is None
-        found = await asyncio.gather(*(catalogue.look_up("first") for _ in range(50)))
-        assert {program.id if program else "" for program in found} == {"first"}
-        assert (told, read) == (["first"], 2)  # once for all who asked, and once when it was opened
+        results = await asyncio.gather(*(catalogue.look_up("first") for _ in range(50)))
+        assert {program.id if program else "" for program in results} == {"first"}
+        assert (followed, read) == (["first"], 2)  # once for all who asked, and once when it was opened
         assert await asyncio.gather(*(catalogue.look_up(f"nowhere-{at}") for at in range(50))) == [None] * 50
         assert read == 3
         for known_or_none in ("first", "", "Nowhere", "a" * 33):
@@ -97,60 +97,60 @@ async def test_a_program_that_was_imported_a_moment_ago_is_found_at_once(
 
 
 async def test_a_program_that_fails_later_does_not_end_the_refreshing(records: Records) -> None:
-    told: list[str] = []
+    programs: list[str] = []
 
     def serve(program: str) -> None:
-        told.append(program)
+        programs.append(program)
         if program == "first":
             raise ZeroDivisionError
 
     async with opened(records, serve):
         for name in ("first", "second"):
             await records.save_program(program_named(name))
-            await until(lambda expected=name: expected in told)  # type: ignore[misc]
+            await until(lambda expected=name: expected in programs)  # type: ignore[misc]
 
 
 async def test_a_program_that_cannot_be_read_leaves_the_known_ones_and_is_tried_again(
     records: Records, tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[str] = []
+    programs: list[str] = []
     await records.save_program(program_named("first"))
-    async with opened(records, told.append) as catalogue:
+    async with opened(records, programs.append) as catalogue:
         await tables.rows("""INSERT INTO programs (id, spec) VALUES ('from-a-newer-version', '{"id": 1}')""")
-        said = ""
+        output = ""
 
         def is_said() -> bool:
-            nonlocal said
+            nonlocal output
             captured = capsys.readouterr()
-            said += captured.out + captured.err
-            return "catalogue_not_readable" in said
+            output += captured.out + captured.err
+            return "catalogue_not_readable" in output
 
         await until(is_said)
         assert catalogue.program("first") is not None
         await records.save_program(program_named("second"))
         await tables.rows("DELETE FROM programs WHERE id = 'from-a-newer-version'")
-        await until(lambda: told == ["first", "second"])
+        await until(lambda: programs == ["first", "second"])
 
 
 async def test_an_unreadable_program_at_start_is_not_the_end(records: Records, tables: Tables) -> None:
-    told: list[str] = []
+    programs: list[str] = []
     await tables.rows("""INSERT INTO programs (id, spec) VALUES ('from-a-newer-version', '{"id": 1}')""")
-    async with opened(records, told.append) as catalogue:
+    async with opened(records, programs.append) as catalogue:
         assert not catalogue.loaded
         await records.save_program(program_named("first"))
         await tables.rows("DELETE FROM programs WHERE id = 'from-a-newer-version'")
-        await until(lambda: told == ["first"])
+        await until(lambda: programs == ["first"])
         assert catalogue.loaded
 
 
 async def test_a_program_that_is_removed_is_told_once_and_again_when_it_comes_back(
     records: Records, tables: Tables
 ) -> None:
-    told: list[str] = []
+    events: list[str] = []
     for name in ("first", "second"):
         await records.save_program(program_named(name))
     catalogue = Catalogue(records, Sealing(create_key_ring()), refresh_ms=REFRESH_MS)
-    await catalogue.open(lambda name: told.append(f"+{name}"), lambda name: told.append(f"-{name}"))
+    await catalogue.open(lambda name: events.append(f"+{name}"), lambda name: events.append(f"-{name}"))
     try:
         version = catalogue.version
         await tables.rows("DELETE FROM programs WHERE id = 'first'")
@@ -159,6 +159,6 @@ async def test_a_program_that_is_removed_is_told_once_and_again_when_it_comes_ba
         assert catalogue.version != version
         await records.save_program(program_named("first"))
         await until(lambda: catalogue.program("first") is not None)
-        assert told == ["+first", "+second", "-first", "+first"]
+        assert events == ["+first", "+second", "-first", "+first"]
     finally:
         await catalogue.close()

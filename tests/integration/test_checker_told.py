@@ -9,16 +9,16 @@ from tests.integration.checked_run import Plant, Run
 
 async def told_of_an_unknown_claim(run: Run) -> None:
     body = {"id": run.id(9), "quota": run.quota, "places": 1}
-    run.history.append(run.told(9, "claim", 201, body=body))
+    run.history.append(run.exchange(9, "claim", 201, body=body))
 
 
 async def told_another_quota(run: Run) -> None:
-    run.history.append(run.told(3, "claim", 201, key="other", body={"id": run.id(3), "quota": "q", "places": 1}))
+    run.history.append(run.exchange(3, "claim", 201, key="other", body={"id": run.id(3), "quota": "q", "places": 1}))
 
 
 async def told_sold_out_after_all(run: Run) -> None:
     later = run.history[-1].answered_ms + 10
-    run.history.append(run.told(1, "claim", 409, sent_ms=later, answered_ms=later))
+    run.history.append(run.exchange(1, "claim", 409, sent_ms=later, answered_ms=later))
 
 
 async def told_another_token(run: Run) -> None:
@@ -27,38 +27,38 @@ async def told_another_token(run: Run) -> None:
 
 
 async def told_confirmed_while_held(run: Run) -> None:
-    run.history.append(run.told(3, "confirm", 202, body={"id": run.id(3)}))
+    run.history.append(run.exchange(3, "confirm", 202, body={"id": run.id(3)}))
 
 
 async def told_another_code(run: Run) -> None:
-    run.history.append(run.told(2, "confirm", 200, body={"id": run.id(2), "booking_code": "CODE-X"}))
+    run.history.append(run.exchange(2, "confirm", 200, body={"id": run.id(2), "booking_code": "CODE-X"}))
 
 
 async def told_cancelled(run: Run) -> None:
-    run.history.append(run.told(2, "cancel", 200))
+    run.history.append(run.exchange(2, "cancel", 200))
 
 
 async def told_cancelling(run: Run) -> None:
-    run.history.append(run.told(2, "cancel", 202))
+    run.history.append(run.exchange(2, "cancel", 202))
 
 
 async def told_two_places(run: Run) -> None:
     body = {"id": run.id(2), "quota": run.quota, "places": 1}
-    run.history.append(run.told(1, "claim", 201, key="second", body=body))
+    run.history.append(run.exchange(1, "claim", 201, key="second", body=body))
 
 
 async def told_the_past(run: Run) -> None:
     """At seq 6 all places but one were held; somebody had been told of seq 10 before."""
     body = {"type": "/problems/sold-out"}
-    run.history.append(run.told(6, "claim", 409, places=2, epoch=1, seq=6, body=body))
+    run.history.append(run.exchange(6, "claim", 409, places=2, epoch=1, seq=6, body=body))
 
 
 async def told_sold_out_while_a_place_remained(run: Run) -> None:
-    run.history.append(run.told(6, "claim", 409, epoch=1, seq=12, body={"type": "/problems/sold-out"}))
+    run.history.append(run.exchange(6, "claim", 409, epoch=1, seq=12, body={"type": "/problems/sold-out"}))
 
 
 async def told_of_a_change_that_is_another(run: Run) -> None:
-    run.history.append(run.told(2, "confirm", 202, epoch=1, seq=9, body={"id": run.id(2)}))
+    run.history.append(run.exchange(2, "confirm", 202, epoch=1, seq=9, body={"id": run.id(2)}))
 
 
 async def told_held_elsewhere_than_asked(run: Run) -> None:

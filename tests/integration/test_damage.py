@@ -19,6 +19,7 @@ from tests.integration.damage import (
     Place,
     Population,
     affected_by,
+    answers_to,
     is_well_formed,
     mixed_batch,
     places_in,
@@ -26,14 +27,13 @@ from tests.integration.damage import (
     put,
     subjects,
     taken_places,
-    told,
     value_at,
 )
 from tests.integration.test_rebuild import own, rebuilder, record
 from tests.ledgers import TOMBSTONE_MS, Ledger, open_ledger
 
 LAST_PLACE = {Outcome.HELD, Outcome.SOLD_OUT}
-Told = tuple[object, ...]
+Summary = tuple[object, ...]
 WAYS = ("bytes", "cut", "bit", "another", "gone")
 FEW = settings(
     max_examples=25,
@@ -96,16 +96,16 @@ def is_found_elsewhere(place: Place) -> bool:
 
 
 def assert_others_unharmed(
-    place: Place, of: Population, commands: list[Command], heard: list[Told], wanted: list[Told]
+    place: Place, of: Population, commands: list[Command], answers: list[Summary], wanted: list[Summary]
 ) -> None:
     affected = affected_by(place, of)
-    fenced = {answer == ("fenced",) for answer in heard}
+    fenced = {answer == ("fenced",) for answer in answers}
     if place.name in ("meta", "journal") and fenced != {False}:
         return  # the program sells nothing until it was looked at
     if place.field == WHOLE and not place.name.startswith(("joined", "recorded", "dead")):
         return  # it is everybody's
     shared = {each.quota for each in of.everybody if subjects(each) & affected}  # where a place more or less is free
-    for command, answer, right in zip(commands, heard, wanted, strict=True):
+    for command, answer, right in zip(commands, answers, wanted, strict=True):
         if isinstance(command, Claim) and command.quota in shared and {answer[0], right[0]} <= LAST_PLACE:
             continue
         if not subjects(command) & affected:
@@ -122,9 +122,9 @@ async def test_a_damaged_value_is_nobody_elses(chosen: tuple[int, str, int, byte
             of, _ = await populate(ledger), await populate(twin)
             place, value, before = await damage(ledger, chosen)
             commands = mixed_batch(of)
-            heard, wanted = await told(ledger, commands), await told(twin, commands)
+            answers, wanted = await answers_to(ledger, commands), await answers_to(twin, commands)
             if value == before or not is_unknowable(place, value):
-                assert_others_unharmed(place, of, commands, heard, wanted)
+                assert_others_unharmed(place, of, commands, answers, wanted)
             if place.name != "journal" and not (
                 place.name in ("quotas", "reservations") and is_unknowable(place, value)
             ):
@@ -154,7 +154,7 @@ async def test_a_damaged_value_is_found_and_mended(
             await mend(ledger, records, place, is_changed=value != before)
             if not place.name.startswith("joined"):
                 commands = mixed_batch(of)
-                assert await told(ledger, commands) == await told(twin, commands)
+                assert await answers_to(ledger, commands) == await answers_to(twin, commands)
         finally:
             for each in (ledger, twin):
                 await each.client.delete(*[key async for key in each.client.scan_iter(match=f"{{{each.program}}}*")])
@@ -164,8 +164,8 @@ async def mend(ledger: Ledger, records: Records, place: Place, *, is_changed: bo
     """Compare and repair; afterwards nothing differs."""
     connection = LedgerConnection(ledger.url, ledger.program, read_library())
     reconciler = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
-    found = await reconciler.run()
+    comparison = await reconciler.run()
     if is_changed and not is_found_elsewhere(place):
-        assert found.drift, place
+        assert comparison.drift, place
     repair = await repaired(reconciler, rebuilder(ledger, records))
     assert (repair.drift, repair.lost) == ((), 0), place

@@ -71,10 +71,10 @@ async def test_a_damaged_meta_fences_its_program_and_loses_nothing(
         assert await is_fenced(ledger)
         assert await ledger.dump() == before
     async with open_ledger(ledger.url, f"{program}-other") as other:
-        found, neighbour = await ledger.connection.metas([program, other.program], 5.0)
+        meta, neighbour = await ledger.connection.metas([program, other.program], 5.0)
         assert neighbour.owned
         await other.run(quota_set(), claim())
-    assert not (found.owned and field == "*")
+    assert not (meta.owned and field == "*")
     verdict = (await compare_ledger(program, ledger.connection, ledger.journal, records)).verdict
     assert verdict in (Ownership.DAMAGED, Ownership.OWNABLE) or (field, verdict) == ("at", Ownership.OWNED)
     report = await rebuilder(ledger, records).run(force=True)
@@ -90,8 +90,8 @@ async def test_reconcile_names_a_damaged_meta_and_repairs_it(ledger: Ledger, rec
     await damage(ledger, "seq", "x")
     connection = LedgerConnection(ledger.url, ledger.program, read_library())
     reconciler = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
-    found = await reconciler.run()
-    assert [(drift.kind, drift.ledger) for drift in found.drift] == [("ledger", "damaged")]
+    comparison = await reconciler.run()
+    assert [(drift.kind, drift.ledger) for drift in comparison.drift] == [("ledger", "damaged")]
     assert DRIFT.labels(ledger.program, "ledger")._value.get() == 1
     repair = await repaired(reconciler, rebuilder(ledger, records))
     assert (repair.drift, repair.lost, repair.repaired) == ((), 0, 1)

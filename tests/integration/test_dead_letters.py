@@ -191,15 +191,15 @@ async def test_a_settled_letter_of_a_quota_keeps_no_other_repair_back(ledger: Le
     await ledger.run(SetQuota(quota=OTHER_QUOTA, capacity=11))
     await record_without(ledger, records, "q")
     await settle_all(ledger, records)
-    found = await reconcile(ledger, records)
-    assert (found.kinds, found.settled) == ({"quotas": 1}, (OTHER_QUOTA,))
+    comparison = await reconcile(ledger, records)
+    assert (comparison.kinds, comparison.settled) == ({"quotas": 1}, (OTHER_QUOTA,))
     with pytest.raises(RebuildRefused, match=OTHER_QUOTA):
         await rebuild(ledger, records, force=True)
     await ledger.run(SetQuota(quota=OTHER_QUOTA, capacity=12))
     await record(ledger, records)
     await ledger.client.hdel(keys.persons(ledger.program), *held.persons)
-    found = await reconcile(ledger, records)
-    assert (found.kinds, found.settled) == ({"persons": 1}, ())
+    comparison = await reconcile(ledger, records)
+    assert (comparison.kinds, comparison.settled) == ({"persons": 1}, ())
     connection = LedgerConnection(ledger.url, ledger.program, read_library())
     reconciler = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
     assert (await repaired(reconciler, rebuilder(ledger, records))).drift == ()
@@ -267,12 +267,12 @@ async def test_fronts_hear_it_although_what_the_recorder_said_last_is_damaged(
     held = claim()
     await ledger.run(quota_set(), held)
     await record_without(ledger, records, "h")
-    async with ledger.client.pubsub(ignore_subscribe_messages=True) as heard:
-        await heard.subscribe(keys.recorded_channel(ledger.program))
-        await heard.get_message(timeout=1)
+    async with ledger.client.pubsub(ignore_subscribe_messages=True) as subscription:
+        await subscription.subscribe(keys.recorded_channel(ledger.program))
+        await subscription.get_message(timeout=1)
         await ledger.client.hset(keys.recorded(ledger.program), keys.RECORDED_FIELD, stored)
         assert [each.result for each in await retry(ledger, records)] == ["recorded"]
-        message: Any = await heard.get_message(timeout=60)
+        message: Any = await subscription.get_message(timeout=60)
         assert json.loads(message["data"]) == {
             "epoch": 0,
             "seq": 0,

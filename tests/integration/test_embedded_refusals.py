@@ -110,8 +110,8 @@ def test_another_process_is_refused_too(data_dir: Path) -> None:
     """
     argv = [sys.executable, "-c", textwrap.dedent(source), str(data_dir)]
     with occupied(data_dir):
-        told = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=DEADLINE_S).stdout
-        assert f"in use by process {os.getpid()}" in told
+        output = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=DEADLINE_S).stdout
+        assert f"in use by process {os.getpid()}" in output
     assert subprocess.run(argv, capture_output=True, text=True, check=True, timeout=DEADLINE_S).stdout == "occupied\n"
 
 

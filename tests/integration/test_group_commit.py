@@ -71,16 +71,18 @@ async def test_concurrent_commands_share_batches(ledger: Ledger) -> None:
 async def test_each_answer_reaches_the_one_who_asked(ledger: Ledger) -> None:
     groups = [claim(1 + number % 5) for number in range(500)]
     async with open_group(ledger.url, ledger.program, batch_items_max=64) as group:
-        answers = await asyncio.gather(*(group.submit(asked) for asked in groups))
-        found = await asyncio.gather(*(group.submit(Find(reservation_id=asked.reservation_id)) for asked in groups))
-    for asked, answer, again in zip(groups, answers, found, strict=True):
-        assert answer.places == again.places == len(asked.persons)
+        answers = await asyncio.gather(*(group.submit(request) for request in groups))
+        lookups = await asyncio.gather(
+            *(group.submit(Find(reservation_id=request.reservation_id)) for request in groups)
+        )
+    for request, answer, again in zip(groups, answers, lookups, strict=True):
+        assert answer.places == again.places == len(request.persons)
         assert answer.seq == again.seq
 
 
 async def test_who_has_a_place_goes_before_who_wants_one(ledger: Ledger, proxy: Proxy) -> None:
-    asked = [claim() for _ in range(20)]
-    await ledger.run(*asked)
+    held = [claim() for _ in range(20)]
+    await ledger.run(*held)
     async with open_group(proxy.url, ledger.program, batch_items_max=10) as group:
         await group.submit(claim())
         calls = proxy.calls
@@ -89,7 +91,7 @@ async def test_who_has_a_place_goes_before_who_wants_one(ledger: Ledger, proxy: 
         await sent_after(proxy, calls)
         claims = [asyncio.create_task(group.submit(claim())) for _ in range(30)]
         await asyncio.sleep(0)  # the claims are queued first
-        confirms = [asyncio.create_task(group.submit(Confirm(reservation_id=each.reservation_id))) for each in asked]
+        confirms = [asyncio.create_task(group.submit(Confirm(reservation_id=each.reservation_id))) for each in held]
         await asyncio.sleep(0)
         proxy.held.set()
         answers: list[Answer] = await asyncio.gather(in_flight, *claims, *confirms)
@@ -123,21 +125,21 @@ async def test_a_deadline_says_whether_the_command_was_sent(ledger: Ledger, prox
         await group.submit(claim())
         calls = proxy.calls
         proxy.held.clear()
-        asked = [claim() for _ in range(10)]
-        first = asyncio.create_task(group.submit(asked[0]))
+        claims = [claim() for _ in range(10)]
+        first = asyncio.create_task(group.submit(claims[0]))
         await sent_after(proxy, calls)
-        others = [asyncio.create_task(group.submit(each)) for each in asked[1:]]
+        others = [asyncio.create_task(group.submit(each)) for each in claims[1:]]
         results = await asyncio.wait_for(asyncio.gather(first, *others, return_exceptions=True), 2.0)
         assert isinstance(results[0], LedgerUnreachable)
         assert isinstance(results[-1], Overloaded)
         proxy.held.set()
         # What was sent may have happened, and here it did; what was not, did not. All may be asked again.
         held = await _held_events(ledger)
-        assert asked[0].reservation_id in held
-        for each, result in zip(asked, results, strict=True):
+        assert claims[0].reservation_id in held
+        for each, result in zip(claims, results, strict=True):
             assert isinstance(result, LedgerUnreachable | Overloaded)
             assert each.reservation_id not in held or isinstance(result, LedgerUnreachable)
-        again = [await group.submit(each) for each in asked]
+        again = [await group.submit(each) for each in claims]
         for result, answer in zip(results, again, strict=True):
             assert answer.outcome is Outcome.HELD or isinstance(result, LedgerUnreachable)
         assert again[0].outcome is Outcome.EXISTS
@@ -148,8 +150,8 @@ async def test_who_gives_up_waiting_disturbs_nobody(ledger: Ledger, proxy: Proxy
         await group.submit(claim())
         calls = proxy.calls
         proxy.held.clear()
-        asked = [claim() for _ in range(20)]
-        tasks = [asyncio.create_task(group.submit(each)) for each in asked]
+        claims = [claim() for _ in range(20)]
+        tasks = [asyncio.create_task(group.submit(each)) for each in claims]
         await sent_after(proxy, calls)
         tasks[3].cancel()  # in flight
         tasks[15].cancel()  # queued
@@ -164,9 +166,9 @@ async def test_who_gives_up_waiting_disturbs_nobody(ledger: Ledger, proxy: Proxy
                 assert result.outcome is Outcome.HELD
         # The first was carried out and is found by a repeat; the second was never sent.
         held = await _held_events(ledger)
-        assert asked[3].reservation_id in held
-        assert asked[15].reservation_id not in held
-        assert (await group.submit(asked[3])).outcome is Outcome.EXISTS
+        assert claims[3].reservation_id in held
+        assert claims[15].reservation_id not in held
+        assert (await group.submit(claims[3])).outcome is Outcome.EXISTS
 
 
 @pytest.mark.usefixtures("quick_retries")
@@ -174,8 +176,8 @@ async def test_twenty_lost_replies_in_a_row_have_one_effect_and_the_same_answer(
     async with open_group(proxy.url, ledger.program) as group:
         await group.submit(claim())
         proxy.replies_to_lose = 20
-        asked = [claim(2) for _ in range(BATCH_HALVED_FROM)]  # they go together
-        answers = await asyncio.gather(*(group.submit(each) for each in asked))
+        claims = [claim(2) for _ in range(BATCH_HALVED_FROM)]  # they go together
+        answers = await asyncio.gather(*(group.submit(each) for each in claims))
     assert proxy.lost == 20
     assert all(answer.retried and answer.outcome is Outcome.EXISTS for answer in answers)
     events = {
@@ -184,24 +186,24 @@ async def test_twenty_lost_replies_in_a_row_have_one_effect_and_the_same_answer(
         for event in entry.events
         if isinstance(event, Held)
     }
-    assert len(await _held_events(ledger)) == 1 + len(asked)
-    for each, answer in zip(asked, answers, strict=True):
+    assert len(await _held_events(ledger)) == 1 + len(claims)
+    for each, answer in zip(claims, answers, strict=True):
         event = events[each.reservation_id]
         assert (answer.seq, answer.deadline_ms, answer.places) == (event.seq, event.deadline_ms, 2)
 
 
 @pytest.mark.usefixtures("quick_retries")
 async def test_every_command_survives_the_loss_of_its_reply(ledger: Ledger, proxy: Proxy) -> None:
-    asked, given_up = claim(), claim()
+    kept, given_up = claim(), claim()
     async with open_group(proxy.url, ledger.program) as group:
         await group.submit(Find(reservation_id="nobody"))  # learns the epoch
         for command in (
-            asked,
+            kept,
             given_up,
-            Confirm(reservation_id=asked.reservation_id),
+            Confirm(reservation_id=kept.reservation_id),
             Release(reservation_id=given_up.reservation_id),
             SetQuota(quota=QUOTA, capacity=77, version=1),
-            Cancel(reservation_id=asked.reservation_id),
+            Cancel(reservation_id=kept.reservation_id),
         ):
             proxy.replies_to_lose = 2
             answer = await group.submit(command)
@@ -316,21 +318,21 @@ async def test_a_killed_server_is_fenced_until_owned_and_keeps_what_it_said(
     try:
         async with open_ledger(server.url, program) as ledger, open_group(server.url, program) as group:
             await group.submit(quota_set(capacity=1000))
-            asked = [claim() for _ in range(300)]
-            first = await asyncio.gather(*(group.submit(each) for each in asked[:200]))
+            claims = [claim() for _ in range(300)]
+            first = await asyncio.gather(*(group.submit(each) for each in claims[:200]))
             assert server.pid is not None
             os.kill(server.pid, signal.SIGKILL)
             await server.wait()
-            pending = asyncio.create_task(group.submit(asked[200]))
+            pending = asyncio.create_task(group.submit(claims[200]))
             await server.start()
             # Whoever waited meanwhile is told, and nothing is sold before the ledger is owned again.
             with pytest.raises(LedgerFenced):
                 await pending
             with pytest.raises(LedgerFenced):
-                await group.submit(asked[0])
+                await group.submit(claims[0])
             await ledger.connection.drop()
             assert await ledger.own() in ("owned", "exists")
-            again = await asyncio.gather(*(group.submit(each) for each in asked))
+            again = await asyncio.gather(*(group.submit(each) for each in claims))
             assert {answer.outcome for answer in again[:200]} == {Outcome.EXISTS}
             assert {answer.outcome for answer in again[200:]} == {Outcome.HELD}
             for one, other in zip(first, again, strict=False):
@@ -371,5 +373,5 @@ async def test_a_claim_that_nobody_waits_for_is_not_sent(ledger: Ledger, proxy: 
         await asyncio.wait([gone])
         proxy.held.set()
         await asyncio.gather(in_flight, waiting)
-        found = [await group.submit(Find(reservation_id=each.reservation_id)) for each in (wanted, given_up)]
-        assert [answer.outcome for answer in found] == [Outcome.FOUND, Outcome.NOT_FOUND]
+        answers = [await group.submit(Find(reservation_id=each.reservation_id)) for each in (wanted, given_up)]
+        assert [answer.outcome for answer in answers] == [Outcome.FOUND, Outcome.NOT_FOUND]

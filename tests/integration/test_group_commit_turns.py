@@ -155,11 +155,11 @@ def limit_said(program: str) -> float | None:
 
 async def test_joins_and_claims_share_a_batch_by_how_many_they_are(ledger: Ledger, proxy: Proxy) -> None:
     await ledger.one(opening_set())
-    told: list[str] = []
+    kinds: list[str] = []
 
     async def ask(command: Claim | Join) -> None:
         await group.submit(command)
-        told.append(type(command).__name__)
+        kinds.append(type(command).__name__)
 
     async with open_group(proxy.url, ledger.program, batch_items_max=40) as group:
         await group.submit(claim())
@@ -173,7 +173,7 @@ async def test_joins_and_claims_share_a_batch_by_how_many_they_are(ledger: Ledge
         await asyncio.sleep(0)
         proxy.held.set()
         await asyncio.gather(in_flight, *tasks)
-    first, rest = told[:40], told[40:80]
+    first, rest = kinds[:40], kinds[40:80]
     assert [part.count("Join") for part in (first, rest)] == [10, 10]
 
 

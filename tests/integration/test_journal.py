@@ -45,12 +45,12 @@ async def _replace(ledger: Ledger, entry_id: bytes, changes: dict[bytes, bytes],
 
 
 async def test_entries_come_in_order_and_each_once(ledger: Ledger) -> None:
-    position, seen = START, []
+    position, seqs = START, []
     while entries := await ledger.journal.read(position, 3, 0):
         assert sum(len(entry.events) for entry in entries) <= 3 or len(entries) == 1
-        seen += [event.seq for entry in entries for event in entry.events]
+        seqs += [event.seq for entry in entries for event in entry.events]
         position = entries[-1].position
-    assert seen == list(range(1, 16))
+    assert seqs == list(range(1, 16))
     assert position == (await ledger.snapshot()).position
     assert await ledger.journal.read(None, 1000, 0) == await ledger.entries()
 
@@ -168,13 +168,13 @@ async def test_trimming_keeps_the_margin_and_what_is_not_recorded(
 
 
 async def test_every_remembered_reservation_is_listed(ledger: Ledger) -> None:
-    asked = [claim() for _ in range(2500)]
-    for at in range(0, len(asked), 500):
-        await ledger.run(*asked[at : at + 500])
-    await ledger.run(Confirm(reservation_id=asked[0].reservation_id))
+    claims = [claim() for _ in range(2500)]
+    for at in range(0, len(claims), 500):
+        await ledger.run(*claims[at : at + 500])
+    await ledger.run(Confirm(reservation_id=claims[0].reservation_id))
     listed = {reservation_id async for reservation_id in ledger.journal.reservation_ids()}
     assert len(listed) == 2514
-    assert {each.reservation_id for each in asked} < listed
+    assert {each.reservation_id for each in claims} < listed
 
 
 async def test_a_server_that_is_away_is_said_so(ledger: Ledger) -> None:
@@ -200,11 +200,11 @@ async def test_a_follower_reads_on_over_one_connection(ledger: Ledger) -> None:
         client = open_client(proxy.url, connections_max=1)
         journal = Journal(client, ledger.program)
         try:
-            position, seen = START, 0
+            position, count = START, 0
             while entries := await journal.read(position, 3, 50):
-                seen += sum(len(entry.events) for entry in entries)
+                count += sum(len(entry.events) for entry in entries)
                 position = entries[-1].position
-            assert seen == 15
+            assert count == 15
             waiting = asyncio.create_task(journal.read(position, 3, 60_000))
             await ledger.one(claim())
             (entry,) = await waiting
@@ -250,8 +250,8 @@ async def test_two_may_read_at_once(ledger: Ledger) -> None:
 
 async def test_what_was_said_to_be_recorded_is_not_taken_back(ledger: Ledger) -> None:
     """By it records that were restored from an older copy are known; a later epoch may begin at an earlier seq."""
-    said = Position(epoch=1, seq=14)
-    await ledger.journal.publish_recorded(said, epochs=[(1, 0)])
+    recorded = Position(epoch=1, seq=14)
+    await ledger.journal.publish_recorded(recorded, epochs=[(1, 0)])
     for journal in (ledger.journal, Journal(ledger.client, ledger.program)):
         await journal.publish_recorded(Position(epoch=1, seq=5), ["r"], epochs=[(1, 0)])
         word = await journal.recorded_word()

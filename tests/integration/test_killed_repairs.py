@@ -64,14 +64,14 @@ class Commands:
         """Run one to its end, which is to be a good one."""
         process = await self._start(words, self._url)
         try:
-            said, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+            output, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
         except TimeoutError:
             process.kill()
             raise
-        assert process.returncode == 0, said
-        (found,) = msgspec.json.decode(said)
-        assert isinstance(found, dict)
-        return found
+        assert process.returncode == 0, output
+        (report,) = msgspec.json.decode(output)
+        assert isinstance(report, dict)
+        return report
 
 
 @pytest.fixture
@@ -86,9 +86,9 @@ async def is_as_if_run_once(of: Ledger, records: Records, database: str) -> None
     answers = await of.run(quota_set("p.kanim.baru.20261201.1300.online"), *(claim(quota=QUOTA) for _ in range(3)))
     assert {answer.outcome for answer in answers[1:]} == {Outcome.HELD}
     await record(of, records)
-    found = await evidence(of)
-    told = await read_database(database, of.program, found.position)
-    assert not [*database_violations(found, told), *journal_violations(found, told)]
+    state = await evidence(of)
+    recorded = await read_database(database, of.program, state.position)
+    assert not [*database_violations(state, recorded), *journal_violations(state, recorded)]
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ async def test_a_repair_that_was_killed_is_run_again(
     before = await evidence(ledger)
     await ledger.client.hdel(keys.reservations(ledger.program), sold.group.reservation_id)
     await commands.killed_at(halt, *REPAIR)
-    found = await commands.run(*REPAIR)
-    assert (found["drift"], found["repaired"], found["lost"]) == ([], repaired, 0)
+    report = await commands.run(*REPAIR)
+    assert (report["drift"], report["repaired"], report["lost"]) == ([], repaired, 0)
     assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
-    said: Any = await ledger.client.hget(keys.recorded(ledger.program), keys.RECORDED_FIELD)
-    assert msgspec.json.decode(said)["epoch"] == found["epoch"], "fronts know how far it is recorded"
+    stored: Any = await ledger.client.hget(keys.recorded(ledger.program), keys.RECORDED_FIELD)
+    assert msgspec.json.decode(stored)["epoch"] == report["epoch"], "fronts know how far it is recorded"
     await is_as_if_run_once(ledger, records, commands.database)
 
 

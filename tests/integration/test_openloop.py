@@ -82,10 +82,10 @@ async def test_who_waits_for_a_slow_service_is_counted_from_the_intended_moment(
     """All are meant for the same moment, one goes at a time: the n-th has waited for all before."""
     pause_s, people = 0.02, 20
     async with server(lambda _: answer(201), pause_s) as port:
-        found = await offered(port, [0.0] * people, connections_max=1)
-    assert found.counts == {HELD: people}
-    assert found.connections == 1
-    latency = found.latency_ms(HELD)
+        outcomes = await offered(port, [0.0] * people, connections_max=1)
+    assert outcomes.counts == {HELD: people}
+    assert outcomes.connections == 1
+    latency = outcomes.latency_ms(HELD)
     assert latency["max"] >= people * pause_s * 1000 * 0.99
     assert latency["p50"] >= people / 2 * pause_s * 1000 * 0.99
 
@@ -101,33 +101,33 @@ async def test_every_request_is_counted_once_by_what_it_met() -> None:
         b"",
     )
     async with server(lambda number: turns[number % len(turns)]) as port:
-        found = await offered(port, [number / 1000 for number in range(60)], connections_max=5)
-    assert found.counts.total() == found.offered == 60
-    assert found.counts == {HELD: 10, "409": 10, OVERLOADED: 20, "429": 10, NONE: 10}
-    assert found.hasty == 20  # half of the 503, and the 429
+        outcomes = await offered(port, [number / 1000 for number in range(60)], connections_max=5)
+    assert outcomes.counts.total() == outcomes.offered == 60
+    assert outcomes.counts == {HELD: 10, "409": 10, OVERLOADED: 20, "429": 10, NONE: 10}
+    assert outcomes.hasty == 20  # half of the 503, and the 429
 
 
 async def test_nobody_is_forgotten_when_nothing_answers() -> None:
     async with server(lambda _: b"HTTP/1.1 201 but never whole") as port:
-        found = await offered(port, [0.0] * 7, connections_max=3, patience_s=0.2)
-    assert found.counts == {NONE: 7}
+        outcomes = await offered(port, [0.0] * 7, connections_max=3, patience_s=0.2)
+    assert outcomes.counts == {NONE: 7}
 
 
 async def test_nobody_is_forgotten_when_nobody_listens() -> None:
     async with server(lambda _: b"") as port:
         pass
-    found = await offered(port, [0.0] * 7, patience_s=0.5)
-    assert found.counts == {NONE: 7}
-    assert found.goodput == 0
+    outcomes = await offered(port, [0.0] * 7, patience_s=0.5)
+    assert outcomes.counts == {NONE: 7}
+    assert outcomes.goodput == 0
 
 
 def test_only_what_came_in_time_is_goodput() -> None:
-    found = Outcomes(seconds=2.0, offered=3)
-    found.count(HELD, 0.1, in_time=True)
-    found.count(HELD, 0.1, in_time=True)
-    found.count(HELD, 3.0, in_time=False)
-    assert found.goodput == 1.0
-    assert found.latency_ms(OVERLOADED) == {}
+    outcomes = Outcomes(seconds=2.0, offered=3)
+    outcomes.count(HELD, 0.1, in_time=True)
+    outcomes.count(HELD, 0.1, in_time=True)
+    outcomes.count(HELD, 3.0, in_time=False)
+    assert outcomes.goodput == 1.0
+    assert outcomes.latency_ms(OVERLOADED) == {}
 
 
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")

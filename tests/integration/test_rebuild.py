@@ -104,8 +104,8 @@ async def rebuild(ledger: Ledger, records: Records, **options: Any) -> RebuildRe
 
 async def forget_all(ledger: Ledger) -> None:
     """As FLUSHALL would, but for this program only: others share the server."""
-    found = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=1000)]
-    await ledger.client.delete(*found)
+    names = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=1000)]
+    await ledger.client.delete(*names)
 
 
 async def restore(ledger: Ledger, copy: dict[bytes, bytes | None]) -> None:
@@ -117,14 +117,14 @@ async def restore(ledger: Ledger, copy: dict[bytes, bytes | None]) -> None:
 
 
 async def evidence(ledger: Ledger) -> LedgerEvidence:
-    found = await read_ledger(ledger.url, ledger.program)
-    assert found is not None, "it is fenced"
-    return found
+    state = await read_ledger(ledger.url, ledger.program)
+    assert state is not None, "it is fenced"
+    return state
 
 
-def regardless_of_epoch(found: LedgerEvidence) -> LedgerEvidence:
+def regardless_of_epoch(state: LedgerEvidence) -> LedgerEvidence:
     """And of the journal, which begins anew."""
-    return msgspec.structs.replace(found, position=msgspec.structs.replace(found.position, epoch=0), journal=[])
+    return msgspec.structs.replace(state, position=msgspec.structs.replace(state.position, epoch=0), journal=[])
 
 
 class Sold(msgspec.Struct):
@@ -196,7 +196,7 @@ async def test_answers_after_a_rebuild_are_the_same(ledger: Ledger, records: Rec
     await own(ledger, records)
     sold = await sell(ledger)
     await record(ledger, records)
-    asked: list[Command] = [
+    commands: list[Command] = [
         *sold.all,
         *(msgspec.structs.replace(each, fingerprint="other") for each in sold.all),
         *(Find(reservation_id=each.reservation_id) for each in sold.all),
@@ -207,10 +207,10 @@ async def test_answers_after_a_rebuild_are_the_same(ledger: Ledger, records: Rec
         Release(reservation_id=sold.released.reservation_id),
         claim(list(sold.group.persons[:1]), reservation_id="another"),
     ]
-    before = [_lasting(answer) for answer in await ledger.run(*asked)]
+    before = [_lasting(answer) for answer in await ledger.run(*commands)]
     await forget_all(ledger)
     await rebuild(ledger, records)
-    after = await ledger.run(*asked)
+    after = await ledger.run(*commands)
     assert [_lasting(answer) for answer in after] == before
     positions = RecordedPositions(ledger.client)
     positions.follow(ledger.program)
@@ -236,11 +236,11 @@ async def test_what_is_sold_after_a_rebuild_is_recorded_and_the_whole_history_ho
         assert {answer.outcome for answer in answers} <= {Outcome.HELD, Outcome.SOLD_OUT}
         await ledger.one(Confirm(reservation_id=sold.held.reservation_id))
         await record(ledger, records)
-    found = await evidence(ledger)
-    quota = found.quotas[QUOTA]
+    state = await evidence(ledger)
+    quota = state.quotas[QUOTA]
     assert quota.remaining == 0
-    told = await read_database(database, ledger.program, found.position)
-    assert not [*database_violations(found, told), *journal_violations(found, told)]
+    recorded = await read_database(database, ledger.program, state.position)
+    assert not [*database_violations(state, recorded), *journal_violations(state, recorded)]
 
 
 async def fill(ledger: Ledger, records: Records, reservations: int) -> None:
@@ -378,12 +378,12 @@ async def test_old_records_do_not_win_because_the_ledger_lost_its_place(ledger: 
     await sell(ledger)
     await record(ledger, records)
     client: Any = ledger.client
-    said = {"epoch": 1, "seq": 1_000_000, "epochs": [[1, 0]]}
-    await client.hset(keys.recorded(ledger.program), keys.RECORDED_FIELD, json.dumps(said))
+    word = {"epoch": 1, "seq": 1_000_000, "epochs": [[1, 0]]}
+    await client.hset(keys.recorded(ledger.program), keys.RECORDED_FIELD, json.dumps(word))
     await client.delete(keys.meta(ledger.program), keys.journal(ledger.program))
-    found = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
-    assert found.verdict is Ownership.DIVERGED
-    assert "older copy" in found.cause
+    comparison = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
+    assert comparison.verdict is Ownership.DIVERGED
+    assert "older copy" in comparison.cause
 
 
 async def test_damaged_values_count_as_bookings_that_could_be_lost(ledger: Ledger, records: Records) -> None:
@@ -440,8 +440,8 @@ async def test_the_worker_rebuilds_by_itself(ledger: Ledger, records: Records) -
     before = await evidence(ledger)
     working = rebuilder(ledger, records)
 
-    async def again(seen: Position) -> None:
-        await working.run(seen=seen, lock_wait_s=0)
+    async def again(position: Position) -> None:
+        await working.run(seen=position, lock_wait_s=0)
 
     owner = Owner(ledger.program, ledger.connection, ledger.journal, records, rebuild=again)
     stop = asyncio.Event()
@@ -485,8 +485,8 @@ async def test_a_command_that_is_killed_halfway_is_run_again(
     await process.wait()
     assert await own(ledger, records) is Ownership.LOADING
     process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=asyncio.subprocess.PIPE)
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0
-    (report,) = msgspec.json.decode(said)
+    (report,) = msgspec.json.decode(output)
     assert (report["found"], report["rebuilt"], report["reservations"], report["lost"]) == ("loading", True, 6000, 0)
     assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)

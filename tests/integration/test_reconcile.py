@@ -46,10 +46,10 @@ async def reconcile(ledger: Ledger, records: Records) -> Reconciled:
 
 
 async def test_what_agrees_shows_no_drift(ledger: Ledger, records: Records, sold: Sold) -> None:
-    found = await reconcile(ledger, records)
-    assert found.drift == ()
-    assert (found.compared, found.skipped) == (2, 0)
-    assert (found.epoch, found.seq) == (1, (await ledger.connection.meta(5.0)).position.seq)
+    comparison = await reconcile(ledger, records)
+    assert comparison.drift == ()
+    assert (comparison.compared, comparison.skipped) == (2, 0)
+    assert (comparison.epoch, comparison.seq) == (1, (await ledger.connection.meta(5.0)).position.seq)
     assert sold.held.reservation_id
 
 
@@ -121,10 +121,10 @@ async def test_damage_is_named_by_its_kind_and_mended_by_a_rebuild(
     kinds: set[str],
 ) -> None:
     await damage(ledger, sold)
-    found = await reconcile(ledger, records)
-    assert {kind for kind, count in found.kinds.items() if count} == kinds
-    assert all(drift.repairable for drift in found.drift)
-    assert DRIFT.labels(ledger.program, min(kinds))._value.get() == found.kinds[min(kinds)]
+    comparison = await reconcile(ledger, records)
+    assert {kind for kind, count in comparison.kinds.items() if count} == kinds
+    assert all(drift.repairable for drift in comparison.drift)
+    assert DRIFT.labels(ledger.program, min(kinds))._value.get() == comparison.kinds[min(kinds)]
     report = await rebuild(ledger, records, force=True)
     assert (report.rebuilt, report.lost) == (True, 0)
     assert (await reconcile(ledger, records)).drift == ()
@@ -186,8 +186,8 @@ async def test_what_cannot_be_read_is_drift_and_is_repaired(
     ledger: Ledger, records: Records, sold: Sold, damage: Callable[[Ledger, Sold], Awaitable[None]]
 ) -> None:
     await damage(ledger, sold)
-    found = await reconcile(ledger, records)
-    assert found.kinds["unreadable"] == 1
+    comparison = await reconcile(ledger, records)
+    assert comparison.kinds["unreadable"] == 1
     assert DRIFT.labels(ledger.program, "unreadable")._value.get() == 1
     connection = LedgerConnection(ledger.url, ledger.program, read_library())
     reconciler = Reconciler(ledger.program, connection, ledger.journal, records, tombstone_ms=TOMBSTONE_MS)
@@ -203,16 +203,16 @@ async def test_what_is_wrong_in_the_records_is_named_and_not_for_a_rebuild(
 ) -> None:
     await tables.rows("UPDATE quotas SET booked = booked + 1 WHERE capacity = 30")
     await tables.rows("DELETE FROM journal WHERE first_seq = (SELECT min(first_seq) FROM journal WHERE first_seq > 3)")
-    found = await reconcile(ledger, records)
-    assert {"bookings", "gaps"} <= found.kinds.keys()
-    assert not any(drift.repairable for drift in found.drift if drift.kind in ("bookings", "gaps"))
+    comparison = await reconcile(ledger, records)
+    assert {"bookings", "gaps"} <= comparison.kinds.keys()
+    assert not any(drift.repairable for drift in comparison.drift if drift.kind in ("bookings", "gaps"))
 
 
 @pytest.mark.usefixtures("sold")
 async def test_a_ledger_that_is_not_owned_is_drift(ledger: Ledger, records: Records) -> None:
     await forget_all(ledger)
-    found = await reconcile(ledger, records)
-    assert [(drift.kind, drift.ledger) for drift in found.drift] == [("ledger", "behind")]
+    comparison = await reconcile(ledger, records)
+    assert [(drift.kind, drift.ledger) for drift in comparison.drift] == [("ledger", "behind")]
 
 
 async def test_who_waited_for_their_turn_to_repair_judges_what_is_there_then(
@@ -234,8 +234,8 @@ async def test_who_waited_for_their_turn_to_repair_judges_what_is_there_then(
         (task,) = waiting
         assert not task.done()
         assert (await reconcile(ledger, records)).drift == ()
-    found = await task
-    assert (found.drift, found.repaired, found.epoch) == ((), 0, report.epoch)
+    comparison = await task
+    assert (comparison.drift, comparison.repaired, comparison.epoch) == ((), 0, report.epoch)
     with pytest.raises(LedgerMoved):
         async with first.alone():
             await repaired(looking, second, wait_s=0)
@@ -256,8 +256,8 @@ async def test_a_rebuild_while_the_ledger_is_read_is_no_drift(
         return holdings
 
     monkeypatch.setattr(Holdings, "read", interrupted)
-    found = await reconcile(ledger, records)
-    assert (found.drift, found.epoch) == ((), rebuilt[0])
+    comparison = await reconcile(ledger, records)
+    assert (comparison.drift, comparison.epoch) == ((), rebuilt[0])
 
 
 @pytest.mark.usefixtures("sold")
@@ -285,9 +285,9 @@ async def test_a_busy_program_shows_no_drift(ledger: Ledger, records: Records) -
     tasks = [asyncio.create_task(crowd()), asyncio.create_task(recorder.run(stop))]
     try:
         for _ in range(10):
-            found = await reconcile(ledger, records)
-            assert found.drift == ()
-        assert found.seq > 50
+            comparison = await reconcile(ledger, records)
+            assert comparison.drift == ()
+        assert comparison.seq > 50
     finally:
         stop.set()
         await asyncio.gather(*tasks)

@@ -94,10 +94,10 @@ async def test_a_position_never_goes_back(valkey_url: str, program: str, journal
         assert await positions.wait(program, 1, 9, "r", TIMEOUT_S)
         await journal.publish_recorded(Position(epoch=1, seq=2), ["r-dead"])
 
-        async def heard() -> bool:
+        async def is_dead() -> bool:
             return not await positions.wait(program, 1, 9, "r-dead", 0.01)
 
-        await eventually(heard)
+        await eventually(is_dead)
         assert await positions.wait(program, 1, 9, "r", 0.01)
 
 
@@ -152,11 +152,11 @@ async def _cut_off(
     async with _following(proxy.url, program) as positions:
         await journal.publish_recorded(Position(epoch=1, seq=1))
         assert await positions.wait(program, 1, 1, "r", TIMEOUT_S)
-        with capture_logs() as said:
+        with capture_logs() as logs:
 
             async def lost(attempts: int) -> None:
                 async def so_many() -> bool:
-                    return [line["event"] for line in said].count("recorded_position_lost") >= attempts
+                    return [line["event"] for line in logs].count("recorded_position_lost") >= attempts
 
                 await eventually(so_many)
 

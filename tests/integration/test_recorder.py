@@ -207,21 +207,21 @@ async def test_what_nobody_foresaw_is_an_alarm_and_not_the_end(stage: Stage) -> 
     await stage.assert_exactly_once(3)
 
 
-class ToldJournal(Journal):
+class NotingJournal(Journal):
     """Remembers what the fronts were told."""
 
-    told: list[tuple[int, int, list[tuple[int, int]]]]
+    publications: list[tuple[int, int, list[tuple[int, int]]]]
 
     async def publish_recorded(
         self, position: Position, dead: Sequence[str] = (), *, epochs: Sequence[tuple[int, int]] = ()
     ) -> None:
-        self.told.append((position.epoch, position.seq, list(epochs)))
+        self.publications.append((position.epoch, position.seq, list(epochs)))
         await super().publish_recorded(position, dead, epochs=epochs)
 
 
 async def test_the_recorded_position_is_told_with_its_epochs(stage: Stage) -> None:
-    journal = ToldJournal(stage.client, stage.program)
-    journal.told = []
+    journal = NotingJournal(stage.client, stage.program)
+    journal.publications = []
     async with stage.running(stage.recorder(journal)):
         await stage.until(stage.published, "the first epoch, of which the records know nothing")
         await stage.records.claim_epoch(stage.program, 2, 1, "run 2")
@@ -235,16 +235,16 @@ async def test_the_recorded_position_is_told_with_its_epochs(stage: Stage) -> No
         await stage.book(2, 3)
         await stage.until(stage.published, "the last epoch")
     expected = [(1, 1, []), (2, 3, [(2, 1)]), (2, 5, [(2, 1)]), (4, 7, [(2, 1), (4, 5)])]
-    assert journal.told == expected
+    assert journal.publications == expected
 
-    journal.told = []
+    journal.publications = []
     async with stage.running(stage.recorder(journal)):
 
-        async def told() -> bool:
-            return bool(journal.told)
+        async def is_published() -> bool:
+            return bool(journal.publications)
 
-        await stage.until(told, "what was recorded before")
-    assert journal.told == expected[-1:]
+        await stage.until(is_published, "what was recorded before")
+    assert journal.publications == expected[-1:]
 
 
 class LostJournal(Journal):
@@ -331,12 +331,12 @@ async def test_a_fault_that_lasts_is_one_line_and_named_by_the_health(stage: Sta
     health.expect(stage.program)
     recorder = stage.recorder()
     recorder._health = health
-    with capture_logs() as said:
+    with capture_logs() as logs:
         async with stage.running(recorder):
             await stage.until(tried_often, "several tries")
             (fault,) = health.missing().values()
     assert "its recorder: JournalGap: expected seq 2" in fault[1]
-    events = [line["event"] for line in said]
+    events = [line["event"] for line in logs]
     assert (events.count("recording_halted"), events.count("recording")) == (1, 1)
 
 

@@ -276,12 +276,12 @@ async def test_programs_are_stored_whole_and_replaced_by_id(records: Records) ->
 async def test_staff_are_known_by_the_hash_of_their_key(records: Records, tables: Tables) -> None:
     await records.ping()
     staff_id = await records.add_staff("Sari", "supervisor", "hash 1")
-    found = await records.staff_by_key_hash("hash 1")
-    assert found is not None
-    assert (found.id, found.name, found.role) == (staff_id, "Sari", "supervisor")
+    staff = await records.staff_by_key_hash("hash 1")
+    assert staff is not None
+    assert (staff.id, staff.name, staff.role) == (staff_id, "Sari", "supervisor")
     assert await records.staff_by_key_hash("hash 2") is None
-    assert found.revoked_at is None
-    assert found.scopes == {"read"}, "a role that nobody knows looks"
+    assert staff.revoked_at is None
+    assert staff.scopes == {"read"}, "a role that nobody knows looks"
     await tables.rows("UPDATE staff SET disabled_at = now()")
     revoked = await records.staff_by_key_hash("hash 1")
     assert revoked is not None

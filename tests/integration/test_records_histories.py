@@ -75,12 +75,12 @@ class History:
             self.writer.returned(quota, len(persons))
 
     def entries(self, events: int) -> list[JournalEntry]:
-        found = []
+        entries = []
         for _ in range(events):
             self.step()
             if self.writer.events and self.random.random() < 0.2:
-                found.append(self.writer.entry())
-        return [*found, self.writer.entry()] if self.writer.events else found
+                entries.append(self.writer.entry())
+        return [*entries, self.writer.entry()] if self.writer.events else entries
 
 
 @pytest.mark.parametrize("seed", range(12))

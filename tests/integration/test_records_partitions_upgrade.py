@@ -59,10 +59,10 @@ async def columns(database: str) -> dict[str, list[str]]:
         SELECT table_name, column_name FROM information_schema.columns
         WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY table_name, ordinal_position
     """
-    found: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for table, column in await Tables(database).rows(query):
-        found.setdefault(str(table), []).append(str(column))
-    return found
+        names.setdefault(str(table), []).append(str(column))
+    return names
 
 
 async def copy_rows(source: str, target: str) -> None:
@@ -111,12 +111,12 @@ async def histories(database: str) -> list[JournalWriter]:
     return writers
 
 
-async def all_rows(database: str, known: dict[str, list[str]]) -> dict[str, list[tuple[object, ...]]]:
+async def all_rows(database: str, columns_of: dict[str, list[str]]) -> dict[str, list[tuple[object, ...]]]:
     """Every row in the columns that are known, in an order that does not depend on where it lies."""
     tables = Tables(database)
     return {
         name: sorted(await tables.rows(f"SELECT {', '.join(names)} FROM {name}"), key=repr)
-        for name, names in known.items()
+        for name, names in columns_of.items()
     }
 
 
@@ -128,14 +128,14 @@ async def parts(tables: Tables) -> set[tuple[object, ...]]:
 
 async def test_an_upgrade_keeps_every_row_and_recording_goes_on(database: str, tables: Tables) -> None:
     writers = await histories(database)
-    known = await columns(database)
-    before = await all_rows(database, known)
+    columns_of = await columns(database)
+    before = await all_rows(database, columns_of)
     assert min(len(before[name]) for name in PARTITIONED) >= 9
 
     states = await asyncio.gather(*(upgrade(database) for _ in range(3)))
     assert {state.up_to_date for state in states} == {True}
 
-    assert await all_rows(database, known) == before
+    assert await all_rows(database, columns_of) == before
     assert len(await parts(tables)) == len(PARTITIONED) * (len(PROGRAMS) + 1)
     for program in PROGRAMS:
         for table in PARTITIONED:
@@ -173,8 +173,8 @@ async def test_an_upgrade_that_is_cut_off_halfway_has_changed_nothing(
     database: str, tables: Tables, owner: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     await histories(database)
-    known = await columns(database)
-    before = await all_rows(database, known)
+    columns_of = await columns(database)
+    before = await all_rows(database, columns_of)
     in_the_way = owner.transaction()
     await in_the_way.start()
     await owner.execute("CREATE TABLE bookings_of_surabaya (a int)")  # holds are copied by then
@@ -188,10 +188,10 @@ async def test_an_upgrade_that_is_cut_off_halfway_has_changed_nothing(
     await in_the_way.rollback()
 
     assert (await check(database)).current == "0002"
-    assert await all_rows(database, known) == before
+    assert await all_rows(database, columns_of) == before
     assert await parts(tables) == set()
     assert (await upgrade(database)).up_to_date
-    assert await all_rows(database, known) == before
+    assert await all_rows(database, columns_of) == before
 
 
 async def test_an_upgrade_makes_the_partitions_that_an_older_version_did_not(

@@ -40,8 +40,8 @@ def _differences(connection: Connection) -> list[object]:
     inspector = inspect(connection)
     for table in metadata.sorted_tables:
         wanted = {str(c.name) for c in table.constraints if isinstance(c, CheckConstraint)}
-        found = {str(c["name"]) for c in inspector.get_check_constraints(table.name)}
-        differences += [(table.name, name) for name in wanted ^ found]
+        existing = {str(c["name"]) for c in inspector.get_check_constraints(table.name)}
+        differences += [(table.name, name) for name in wanted ^ existing]
     return differences
 
 

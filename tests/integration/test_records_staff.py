@@ -56,10 +56,10 @@ async def test_keys_of_before_work_as_they_did_and_are_told_apart(empty_database
     ]
 
 
-async def _found(records: Records, key_hash: str) -> StaffRow:
-    found = await records.staff_by_key_hash(key_hash)
-    assert found is not None
-    return found
+async def _staff(records: Records, key_hash: str) -> StaffRow:
+    staff = await records.staff_by_key_hash(key_hash)
+    assert staff is not None
+    return staff
 
 
 async def test_a_name_is_one_key_s_until_it_is_revoked(records: Records) -> None:
@@ -79,11 +79,11 @@ async def test_a_rotation_keeps_the_former_secret_for_its_overlap_and_never_long
     soon = dt.datetime.now(dt.UTC) + MINUTE
     await records.add_staff("Ani", "viewer", "first", expires_at=soon)
     await records.rotate_staff("Ani", "second", 10 * MINUTE, soon + 60 * MINUTE)
-    assert (await _found(records, "first")).expires_at == soon, "an overlap gives no secret more time than it had"
-    assert (await _found(records, "second")).expires_at == soon + 60 * MINUTE
+    assert (await _staff(records, "first")).expires_at == soon, "an overlap gives no secret more time than it had"
+    assert (await _staff(records, "second")).expires_at == soon + 60 * MINUTE
     await records.rotate_staff("Ani", "third", MINUTE)
     assert await records.staff_by_key_hash("first") is None
-    assert (await _found(records, "second")).has_expired(dt.datetime.now(dt.UTC) + MINUTE)
+    assert (await _staff(records, "second")).has_expired(dt.datetime.now(dt.UTC) + MINUTE)
     await records.rotate_staff("Ani", "fourth", dt.timedelta())
     assert await records.staff_by_key_hash("third") is None
     assert await records.rotate_staff("nobody", "fifth", MINUTE) is None
@@ -100,7 +100,7 @@ async def test_a_revoked_key_ends_with_all_its_secrets(records: Records) -> None
     await records.rotate_staff("Ani", "second", MINUTE)
     await records.revoke_staff("Ani")
     assert await records.staff_by_key_hash("first") is None
-    assert (await _found(records, "second")).revoked_at is not None
+    assert (await _staff(records, "second")).revoked_at is not None
 
 
 async def test_a_known_key_works_for_an_hour_without_the_records_and_no_longer(
@@ -112,21 +112,21 @@ async def test_a_known_key_works_for_an_hour_without_the_records_and_no_longer(
     catalogue = Catalogue(records, sealing, refresh_ms=100)
     assert await catalogue.staff("secret") is not None
     loop = asyncio.get_running_loop()
-    now, asked = loop.time(), 0
+    now, calls = loop.time(), 0
 
     async def away(_: str) -> StaffRow | None:
-        nonlocal asked
-        asked += 1
+        nonlocal calls
+        calls += 1
         raise RecordsUnavailable("away")
 
     monkeypatch.setattr(records, "staff_by_key_hash", away)
     with pytest.raises(RecordsUnavailable):
         await catalogue.staff("another")
-    assert asked == 1
+    assert calls == 1
     for later in (STAFF_KEPT_S + 1, STAFF_KEPT_S + 2, STAFF_KEPT_WITHOUT_RECORDS_S - 1):
         monkeypatch.setattr(loop, "time", lambda later=later: now + later)
         assert await catalogue.staff("secret") is not None
-    assert asked == 3, "every five seconds, not with every request"
+    assert calls == 3, "every five seconds, not with every request"
     monkeypatch.setattr(loop, "time", lambda: now + STAFF_KEPT_WITHOUT_RECORDS_S + STAFF_KEPT_S + 1)
     with pytest.raises(RecordsUnavailable):
         await catalogue.staff("secret")

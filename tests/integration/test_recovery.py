@@ -31,22 +31,22 @@ async def test_a_ledger_ahead_of_records_that_do_not_move_is_not_well(
 ) -> None:
     monkeypatch.setattr(standstill, "STALLED_S", 0.5)
     monkeypatch.setattr(health, "GRACE_S", 0.5)
-    found = health.Health()
-    owner = Owner(ledger.program, ledger.connection, ledger.journal, records, health=found)
+    service_health = health.Health()
+    owner = Owner(ledger.program, ledger.connection, ledger.journal, records, health=service_health)
     stop = asyncio.Event()
     task = asyncio.create_task(owner.run(stop))
 
     async def well() -> bool:
-        return not found.missing()
+        return not service_health.missing()
 
     async def named() -> bool:
-        return "recording stands still" in str(found.missing())
+        return "recording stands still" in str(service_health.missing())
 
     try:
         await eventually(well)
         await sell(ledger, 3)
         await eventually(named)
-        assert found.missing()[ledger.program][0] == "records"
+        assert service_health.missing()[ledger.program][0] == "records"
         await record(ledger, records, await ledger.entries())
         await eventually(well)
     finally:
@@ -253,9 +253,9 @@ async def test_an_epoch_that_was_claimed_and_never_taken_up_bars_nothing(ledger:
     await sell(ledger, 2)
     position = await record(ledger, records, await ledger.journal.read(None, 100, 0))
     assert (position.epoch, position.seq) == (3, 6)
-    told = Lineage()
-    told.advance(position.epoch, position.seq, {row.epoch: row.base_seq for row in await records.epochs(program)})
-    assert all(told.contains(epoch, seq) for epoch, seq in ((1, 1), (1, 4), (3, 6)))
+    lineage = Lineage()
+    lineage.advance(position.epoch, position.seq, {row.epoch: row.base_seq for row in await records.epochs(program)})
+    assert all(lineage.contains(epoch, seq) for epoch, seq in ((1, 1), (1, 4), (3, 6)))
     # What another run was owned under is none of these.
     await forget_run(ledger)
     assert await records.claim_epoch(program, 4, 6, "another run")
@@ -291,17 +291,17 @@ async def test_a_ledger_that_an_unused_epoch_bars_heals_by_itself(
         await eventually(is_lifted)
     position = await record(ledger, records, await ledger.entries())
     assert (position.epoch, position.seq) == (3, 6)
-    found = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
-    assert await lift_bar(ledger.program, found, ledger.journal, records) == 0, "again is harmless"
+    comparison = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
+    assert await lift_bar(ledger.program, comparison, ledger.journal, records) == 0, "again is harmless"
     assert await is_lifted()
 
 
 async def test_an_epoch_that_another_run_may_have_taken_up_goes_on_barring(ledger: Ledger, records: Records) -> None:
     """Places may have been sold under it: who decides against them says so."""
     await _sell_across_an_unused_epoch(ledger, records, claimed_for="another run")
-    found = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
-    assert found.verdict is Ownership.OWNED
-    assert await lift_bar(ledger.program, found, ledger.journal, records) == 0
+    comparison = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
+    assert comparison.verdict is Ownership.OWNED
+    assert await lift_bar(ledger.program, comparison, ledger.journal, records) == 0
     assert [row.base_seq for row in await records.epochs(ledger.program)] == [0, 0, 4]
     rebuilder = Rebuilder(
         ProgramStores(

@@ -30,10 +30,10 @@ class Fronts:
         await self.ledger.run(quota_set(self.busy), quota_set(self.quota, capacity, **changes))
         taking = claim(capacity, self.quota)
         assert (await self.group.submit(taking)).outcome is Outcome.HELD
-        await self.known()
+        await self.until_known()
         return taking
 
-    async def known(self) -> None:
+    async def until_known(self) -> None:
         """Both fronts know that nothing is left."""
         await caught_up(self.other, self.ledger)
         await says_sold_out(self.other, self.quota)
@@ -45,9 +45,9 @@ class Fronts:
         while (await shown(self.other, self.busy)).counts.version == version:
             await self.other.wait_change(self.other.version, 1.0)
 
-    def refuses(self, asked: Claim) -> bool:
+    def refuses(self, request: Claim) -> bool:
         """Whether the other front would say "sold out" to the request now."""
-        return self.other.is_sold_out(asked.quota, len(asked.persons), asked.reservation_id)
+        return self.other.is_sold_out(request.quota, len(request.persons), request.reservation_id)
 
 
 @asynccontextmanager
@@ -90,9 +90,9 @@ async def test_whoever_got_a_place_that_came_back_is_refused_nowhere(
     taking = await fronts.sold_out()
     await fronts.look_away()
     await free(fronts, taking)
-    asked = claim(1, fronts.quota)
-    answer = await fronts.group.submit(asked)
-    refused = fronts.refuses(asked)
+    request = claim(1, fronts.quota)
+    answer = await fronts.group.submit(request)
+    refused = fronts.refuses(request)
     assert (answer.outcome, refused) == (Outcome.HELD, False)
 
 
@@ -100,10 +100,10 @@ async def test_nor_is_who_hears_it_as_a_repeat(fronts: Fronts) -> None:
     taking = await fronts.sold_out()
     await fronts.look_away()
     await _release(fronts, taking)
-    asked = claim(1, fronts.quota)
-    await fronts.ledger.one(asked)  # its answer was lost
-    answer = await fronts.group.submit(asked)
-    refused = fronts.refuses(asked)
+    request = claim(1, fronts.quota)
+    await fronts.ledger.one(request)  # its answer was lost
+    answer = await fronts.group.submit(request)
+    refused = fronts.refuses(request)
     assert (answer.outcome, refused) == (Outcome.EXISTS, False)
 
 
@@ -111,16 +111,16 @@ async def test_nor_is_who_got_a_place_of_a_ledger_that_forgot_its_last_holds(fro
     await fronts.ledger.run(quota_set(fronts.busy), quota_set(fronts.quota, 1))
     before = await fronts.ledger.dump()
     await fronts.ledger.one(claim(1, fronts.quota))
-    await fronts.known()
+    await fronts.until_known()
     fronts.proxy.held.clear()
     await fronts.ledger.client.delete(*await fronts.ledger.dump())
     for key, content in before.items():
         assert content is not None
         await fronts.ledger.client.restore(key.decode(), 0, content)
     assert await fronts.ledger.own() == "owned"
-    asked = claim(1, fronts.quota)
-    answer = await fronts.group.submit(asked)
-    refused = fronts.refuses(asked)
+    request = claim(1, fronts.quota)
+    answer = await fronts.group.submit(request)
+    refused = fronts.refuses(request)
     assert (answer.outcome, refused) == (Outcome.HELD, False)
     fronts.proxy.held.set()
     await caught_up(fronts.other, fronts.ledger)
@@ -136,12 +136,12 @@ async def test_a_front_that_hears_late_does_not_take_what_it_hears_for_new(front
 
     await eventually(held_up)
     await _release(fronts, taking)
-    asked = claim(1, fronts.quota)
-    assert (await fronts.group.submit(asked)).outcome is Outcome.HELD
+    request = claim(1, fronts.quota)
+    assert (await fronts.group.submit(request)).outcome is Outcome.HELD
     fronts.proxy.held.set()
     follower = fronts.other._followers[fronts.ledger.program]
     while follower.view.position.seq < (await fronts.ledger.snapshot()).position.seq:
-        assert not fronts.refuses(asked)
+        assert not fronts.refuses(request)
 
 
 async def test_it_is_said_when_places_came_free_where_some_would_have_been_refused(fronts: Fronts) -> None:
@@ -149,11 +149,11 @@ async def test_it_is_said_when_places_came_free_where_some_would_have_been_refus
     created = (await fronts.ledger.run(quota_set(quota, 6), quota_set(other, 6)))[0].now_ms
 
     async def freed_at(at: str) -> int:
-        asked = claim(1, at)
-        answer, again = await fronts.ledger.run(asked, asked)
+        request = claim(1, at)
+        answer, again = await fronts.ledger.run(request, request)
         assert (answer.outcome, again.outcome) == (Outcome.HELD, Outcome.EXISTS)
         assert answer.freed_at_ms == again.freed_at_ms
-        await fronts.ledger.one(Release(reservation_id=asked.reservation_id))
+        await fronts.ledger.one(Release(reservation_id=request.reservation_id))
         return answer.freed_at_ms
 
     assert await freed_at(quota) == created
@@ -178,31 +178,31 @@ async def test_a_group_that_closes_tells_those_first_who_wait_for_it(valkey_url:
         quota = f"{program}.kanim.baru.20261201.0800.online"
         async with open_group(valkey_url, program, settle_ms=300) as group:
             await ledger.one(quota_set(quota, 1))
-            asked = asyncio.create_task(group.submit(claim(1, quota)))
+            pending = asyncio.create_task(group.submit(claim(1, quota)))
 
             async def answered() -> bool:
                 return group._release._settling == 1
 
             await eventually(answered)
-        assert asked.done()
-        assert (await asked).outcome is Outcome.HELD
+        assert pending.done()
+        assert (await pending).outcome is Outcome.HELD
 
 
 async def test_a_clock_that_was_set_back_lets_nobody_wait_longer(valkey_url: str, program: str) -> None:
     async with open_group(valkey_url, program, settle_ms=20) as group:
-        told = asyncio.Event()
-        waiting = Submitted(claim(), lambda _: told.set(), 0.0, 0.0)
+        answered = asyncio.Event()
+        waiting = Submitted(claim(), lambda _: answered.set(), 0.0, 0.0)
         answer = Answer(outcome=Outcome.HELD, epoch=1, seq=1, now_ms=1_000_000, freed_at_ms=1_000_000 + HOUR_MS)
         group._release.when_settled(waiting, answer)
-        assert not told.is_set()
-        await asyncio.wait_for(told.wait(), 60)
+        assert not answered.is_set()
+        await asyncio.wait_for(answered.wait(), 60)
         assert group._release._settling == 0
 
 
 async def test_whoever_has_gone_meanwhile_is_told_nothing(valkey_url: str, program: str) -> None:
     async with open_group(valkey_url, program, settle_ms=20) as group:
-        told: list[object] = []
-        waiting = Submitted(claim(), told.append, 0.0, 0.0)
+        answers: list[object] = []
+        waiting = Submitted(claim(), answers.append, 0.0, 0.0)
         answer = Answer(outcome=Outcome.HELD, epoch=1, seq=1, now_ms=1_000_000, freed_at_ms=1_000_000)
         group._release.when_settled(waiting, answer)
         waiting.abandon()
@@ -211,7 +211,7 @@ async def test_whoever_has_gone_meanwhile_is_told_nothing(valkey_url: str, progr
             return not group._release._settling
 
         await eventually(over)
-        assert not told
+        assert not answers
 
 
 async def test_nor_is_who_was_told_because_the_records_had_it_instead(valkey_url: str, program: str) -> None:
@@ -219,12 +219,12 @@ async def test_nor_is_who_was_told_because_the_records_had_it_instead(valkey_url
     async with open_group(valkey_url, program, settle_ms=20) as group:
         instead: Any = Recorded()
         group._release._instead = instead
-        told = asyncio.Event()
-        waiting = Submitted(claim(), lambda _: told.set(), 0.0, 0.0)
+        answered = asyncio.Event()
+        waiting = Submitted(claim(), lambda _: answered.set(), 0.0, 0.0)
         answer = Answer(outcome=Outcome.HELD, epoch=1, seq=1, now_ms=1_000_000, freed_at_ms=1_000_000)
         group._release.when_safe(waiting, answer)
-        assert not told.is_set()
-        await asyncio.wait_for(told.wait(), 60)
+        assert not answered.is_set()
+        await asyncio.wait_for(answered.wait(), 60)
 
 
 class Recorded:

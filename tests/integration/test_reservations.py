@@ -265,8 +265,8 @@ async def _busy_day(front: Front) -> tuple[list[str], str]:
     await reservations.find(reservation_id)
     await reservations.cancel(reservation_id)
     niks = [applicant.nik for applicant in (*request.applicants, *_request(front, 2).applicants)]
-    said = ["Siti Nurhaliza", "Somebody Else", "Late Comer", "siti@example.org", "1990-01-01"]
-    return [*niks, *said, "the-key-of-siti", "another-key-of-siti"], reservation_id
+    texts = ["Siti Nurhaliza", "Somebody Else", "Late Comer", "siti@example.org", "1990-01-01"]
+    return [*niks, *texts, "the-key-of-siti", "another-key-of-siti"], reservation_id
 
 
 async def test_personal_data_reaches_neither_ledger_nor_journal(front: Front) -> None:
@@ -274,9 +274,9 @@ async def test_personal_data_reaches_neither_ledger_nor_journal(front: Front) ->
     places = await stored(front.ledger.client, front.ledger.program)
     assert traces(places, secrets) == []
     # What must be there is found there: the search reads the reservations and the journal.
-    seen = {place.rpartition(":")[0] for place in traces(places, [reservation_id])}
+    kinds = {place.rpartition(":")[0] for place in traces(places, [reservation_id])}
     program = front.ledger.program
-    assert {f"key {keys.reservations(program)}", f"key {keys.journal(program)}"} <= seen
+    assert {f"key {keys.reservations(program)}", f"key {keys.journal(program)}"} <= kinds
 
 
 @pytest.mark.parametrize("field", ["sealed", "fingerprint", "reservation_id", "persons"])
@@ -315,8 +315,8 @@ async def test_a_nik_in_any_form_and_place_would_be_found(front: Front, form: by
     await client.sadd(place + b"set", text)
     await client.zadd(place + b"zset", {text: 1.0})
     await client.xadd(place + b"stream", {b"events": text})
-    found = await stored(client, program)
-    planted = {name: content for name, content in found.items() if ":planted:" in name}
+    contents = await stored(client, program)
+    planted = {name: content for name, content in contents.items() if ":planted:" in name}
     assert len(planted) == 8
     for name, content in planted.items():
         assert traces({name: content}, ["3578014107900001"]), name

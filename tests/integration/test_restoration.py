@@ -302,9 +302,9 @@ def test_what_proves_that_records_are_an_older_copy(
     epochs: list[tuple[int, int]], recorded: tuple[int, int], word: Any, is_old: bool
 ) -> None:
     rows = [EpochRow(epoch=epoch, base_seq=base_seq, run_id="r") for epoch, base_seq in epochs]
-    said = word and RecordedWord(epoch=word[0], seq=word[1], lineage=tuple(word[2]))
+    stored = word and RecordedWord(epoch=word[0], seq=word[1], lineage=tuple(word[2]))
     at = Position(epoch=recorded[0], seq=recorded[1])
-    assert proves_old_copy(said, at, rows, Position(epoch=9 if word and word[0] == 9 else 4, seq=100)) is is_old
+    assert proves_old_copy(stored, at, rows, Position(epoch=9 if word and word[0] == 9 else 4, seq=100)) is is_old
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -352,11 +352,11 @@ async def test_whatever_happened_the_rows_are_what_they_were(
     else:
         await record(ledger, records)
     assert (await reconcile(ledger, records)).drift == ()
-    found = await whole(tables)
-    assert found["quotas"] == rows["quotas"]
-    assert found["applicants"] == rows["applicants"]
-    assert [row[:6] + row[7:] for row in found["holds"]] == [row[:6] + row[7:] for row in rows["holds"]]
-    assert found["bookings"] == rows["bookings"]
+    restored = await whole(tables)
+    assert restored["quotas"] == rows["quotas"]
+    assert restored["applicants"] == rows["applicants"]
+    assert [row[:6] + row[7:] for row in restored["holds"]] == [row[:6] + row[7:] for row in rows["holds"]]
+    assert restored["bookings"] == rows["bookings"]
     await goes_on(ledger, records)
     await rebuilds_as_it_is(ledger, records)
 
@@ -392,12 +392,12 @@ async def test_what_retired_and_what_was_forgotten_meanwhile(
     assert await verdict(ledger, records) is Ownership.RECORDS_OLD
     await restore(ledger, records)
     assert (await reconcile(ledger, records)).drift == ()
-    found = await whole(tables)
-    retired_at = [row for row in found["quotas"] if row[1] == PAST]
+    restored = await whole(tables)
+    retired_at = [row for row in restored["quotas"] if row[1] == PAST]
     assert len(retired_at) == 1
     kept = [row for row in rows["bookings"] if row[1] != forgotten.reservation_id]
-    assert [row[:8] for row in found["bookings"]] == [row[:8] for row in kept]
-    assert [row for row in found["applicants"] if row[-1]] == [row for row in rows["applicants"] if row[-1]]
+    assert [row[:8] for row in restored["bookings"]] == [row[:8] for row in kept]
+    assert [row for row in restored["applicants"] if row[-1]] == [row for row in rows["applicants"] if row[-1]]
     for each in (before, between):
         booking = await records.booking(each.reservation_id)
         assert booking is not None

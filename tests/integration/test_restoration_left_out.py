@@ -66,9 +66,9 @@ async def test_a_damaged_reservation_keeps_nobody_elses_from_being_recorded(
     booking = await records.booking(sold.group.reservation_id)
     assert booking is not None
     assert booking.state == "confirmed", "nobody knows better"
-    found = await reconcile(ledger, records)
-    assert (found.kinds["unreadable"], found.unread) == (2, 1)
-    assert not is_mended_by_rebuilding(found), "one of them is nowhere else"
+    comparison = await reconcile(ledger, records)
+    assert (comparison.kinds["unreadable"], comparison.unread) == (2, 1)
+    assert not is_mended_by_rebuilding(comparison), "one of them is nowhere else"
     assert await records.booking(more["paid"]) is not None
 
 
@@ -90,9 +90,9 @@ async def test_what_can_be_read_and_fits_no_row_is_left_to_a_person(
     await ledger.client.hset(keys.reservations(ledger.program), more["booked"], changed)
     report = await restore(ledger, records)
     assert (report.restored, report.bookings, report.left_out) == (True, 1, 1)
-    found = await reconcile(ledger, records)
-    assert (found.unread, is_mended_by_rebuilding(found)) == (1, False)
-    assert found.kinds["reservations"] == 1
+    comparison = await reconcile(ledger, records)
+    assert (comparison.unread, is_mended_by_rebuilding(comparison)) == (1, False)
+    assert comparison.kinds["reservations"] == 1
 
 
 async def test_a_service_that_runs_says_so_and_goes_on_once_it_is_recorded_anew(

@@ -125,8 +125,8 @@ async def test_a_retired_reservation_answers_as_before_and_its_people_may_book_a
     assert await confirm_again(ledger, single) == (Outcome.EXISTS, State.RETIRED)
     assert (await ledger.one(Cancel(reservation_id=single.reservation_id, by_staff=True))).outcome is Outcome.TOO_LATE
     assert (await ledger.one(Release(reservation_id=single.reservation_id))).outcome is Outcome.NOT_HELD
-    found = await ledger.one(Find(reservation_id=single.reservation_id))
-    assert (found.outcome, found.state, found.quota) == (Outcome.FOUND, State.RETIRED, OVER)
+    answer = await ledger.one(Find(reservation_id=single.reservation_id))
+    assert (answer.outcome, answer.state, answer.quota) == (Outcome.FOUND, State.RETIRED, OVER)
     assert (await ledger.one(claim(single.persons, LIVE))).outcome is Outcome.HELD
     assert (await ledger.one(claim(quota=OVER))).outcome is Outcome.UNKNOWN_QUOTA
 
@@ -239,8 +239,8 @@ async def test_ledger_records_rebuild_and_checker_agree_at_every_step(
     await rebuild(ledger, records)
     assert regardless_of_epoch(await evidence(ledger)) == regardless_of_epoch(before)
     assert (await ledger.one(single)).outcome is Outcome.EXISTS
-    found = await ledger.one(Find(reservation_id=several.reservation_id))
-    assert (found.state, found.quota) == (State.RETIRED, OVER)
+    answer = await ledger.one(Find(reservation_id=several.reservation_id))
+    assert (answer.state, answer.quota) == (State.RETIRED, OVER)
     await _agree(ledger, records, database)
 
 
@@ -267,9 +267,9 @@ async def test_a_life_that_is_recorded_at_once_ends_the_same(
 
 async def _agree(ledger: Ledger, records: Records, dsn: str) -> None:
     await record(ledger, records)
-    found = await evidence(ledger)
-    database = await read_database(dsn, ledger.program, found.position)
-    assert judge(ledger.program, found, database).violations == ()
+    state = await evidence(ledger)
+    database = await read_database(dsn, ledger.program, state.position)
+    assert judge(ledger.program, state, database).violations == ()
     assert (await reconcile(ledger, records)).drift == ()
 
 
@@ -436,8 +436,8 @@ async def test_the_name_of_a_retired_opening_may_be_given_again(
         if not together:
             await record(ledger, records)
     await _agree(ledger, records, database)
-    (found,) = await records.openings(ledger.program)
-    assert (found.terms.commitment, found.version, found.joined) == ("d" * 64, 1, 0)
+    (opening,) = await records.openings(ledger.program)
+    assert (opening.terms.commitment, opening.version, opening.joined) == ("d" * 64, 1, 0)
     assert await records.dead_reservations(ledger.program) == []
 
 

@@ -33,9 +33,9 @@ def smoke(tmp_path: Path, group: str) -> tuple[dict[str, Any], str]:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found: dict[str, Any] = json.loads(written.read_text())
-    assert "--smoke" in found["command"]
-    return found, done.stdout
+    report: dict[str, Any] = json.loads(written.read_text())
+    assert "--smoke" in report["command"]
+    return report, done.stdout
 
 
 def test_nothing_is_left_out_here() -> None:
@@ -45,8 +45,8 @@ def test_nothing_is_left_out_here() -> None:
 
 @pytest.mark.parametrize("group", [group for group in GROUPS if group != IDLE])
 def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, group: str) -> None:
-    found, printed = smoke(tmp_path, group)
-    (works,) = found["rounds"]
+    report, printed = smoke(tmp_path, group)
+    (works,) = report["rounds"]
     cases = [case for case in CASES if case.group in ("base", group)]
     assert set(works) == {case.name for case in cases}
     for case in cases:
@@ -63,8 +63,8 @@ def test_every_case_is_measured_and_holds_what_was_answered(tmp_path: Path, grou
 
 
 def test_idle_fronts_are_measured(tmp_path: Path) -> None:
-    found, printed = smoke(tmp_path, "idle")
-    (works,) = found["rounds"]
+    report, printed = smoke(tmp_path, "idle")
+    (works,) = report["rounds"]
     assert all(f" {name} " in printed for name in works)
     assert works.keys() == {"at rest", "sold out and still asked for"}
     assert 0 < works["at rest"]["follower_us"] < works["sold out and still asked for"]["follower_us"]
@@ -90,8 +90,8 @@ def test_what_was_not_measured_has_no_table() -> None:
 
 def test_programs_lie_on_the_primaries_in_turn() -> None:
     names = new_names(3)
-    found = [slot_of(next(names)) * 3 // SLOTS for _ in range(9)]
-    assert found == [0, 1, 2] * 3
+    primaries = [slot_of(next(names)) * 3 // SLOTS for _ in range(9)]
+    assert primaries == [0, 1, 2] * 3
 
 
 @pytest.fixture

@@ -61,14 +61,14 @@ async def test_members_start_in_order_and_stop_in_reverse(tmp_path: Path) -> Non
 async def test_what_is_to_be_done_before_a_start_is_done_before_each(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     role = sleeper("worker", diary)
-    seen: list[list[str]] = []
-    role.before_start = lambda: seen.append(lines(diary))
+    diaries: list[list[str]] = []
+    role.before_start = lambda: diaries.append(lines(diary))
     async with Supervisor() as supervisor:
         await supervisor.start(role)
         await until(lambda: lines(diary) == ["worker up"])
         supervisor.renew("worker")
         await until(lambda: len(lines(diary)) == 3)
-    assert seen == [[], ["worker up", "worker down"]]
+    assert diaries == [[], ["worker up", "worker down"]]
 
 
 async def test_a_member_that_is_killed_comes_back(tmp_path: Path) -> None:

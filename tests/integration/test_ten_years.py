@@ -155,20 +155,20 @@ class Years:
 
     async def _measured(self, monday: dt.date) -> dict[str, int]:
         """How large each key is, and what a front keeps and answers."""
-        found = {"quotas": len(self.view.quotas)}
+        sizes = {"quotas": len(self.view.quotas)}
         names = [key.removeprefix(f"{{{self.program.id}}}:") for key in keys.program_keys(self.program.id)]
         pipeline = self._client.pipeline(transaction=False)
         for key in keys.program_keys(self.program.id):
             pipeline.memory_usage(key, samples=0)
-        found |= {f"bytes of {name}": size or 0 for name, size in zip(names, await pipeline.execute(), strict=True)}
+        sizes |= {f"bytes of {name}": size or 0 for name, size in zip(names, await pipeline.execute(), strict=True)}
         for name in ("quotas", "facts", "reservations", "persons", "names", "openings"):
-            found[f"fields of {name}"] = int(await cast(Any, self._client.hlen(f"{{{self.program.id}}}:{name}")))
+            sizes[f"fields of {name}"] = int(await cast(Any, self._client.hlen(f"{{{self.program.id}}}:{name}")))
         for name in ("due", "timers", "tombstones"):
-            found[f"fields of {name}"] = int(await cast(Any, self._client.zcard(f"{{{self.program.id}}}:{name}")))
-        found |= {f"view's {name}": len(value) for name, value in vars(self.view).items() if hasattr(value, "__len__")}
-        found["keys"] = int(await self._client.dbsize())
-        found["answer"] = self._answer_bytes(monday) if monday.day <= 7 else 0
-        return found
+            sizes[f"fields of {name}"] = int(await cast(Any, self._client.zcard(f"{{{self.program.id}}}:{name}")))
+        sizes |= {f"view's {name}": len(value) for name, value in vars(self.view).items() if hasattr(value, "__len__")}
+        sizes["keys"] = int(await self._client.dbsize())
+        sizes["answer"] = self._answer_bytes(monday) if monday.day <= 7 else 0
+        return sizes
 
     def _answer_bytes(self, monday: dt.date) -> int:
         availability = Availability(lambda _: self._connection, lambda _: self._journal, stale_ms=0)

@@ -59,16 +59,16 @@ async def _refused(server: Server, program: str, why: str) -> None:
 
     A sentinel has half a second for its answer, which a busy machine may not give it: then it is asked again.
     """
-    heard = ""
+    error = ""
     for _ in range(ASKED_MAX):
         connection = LedgerConnection(server, program, read_library())
         with pytest.raises(LedgerUnreachable) as refusal:
             await connection.meta(CALL_S)
         await connection.drop()
-        heard = str(refusal.value)
-        if why in heard:
+        error = str(refusal.value)
+        if why in error:
             return
-    pytest.fail(f"expected {why!r}, heard {heard!r}")
+    pytest.fail(f"expected {why!r}, heard {error!r}")
 
 
 async def test_the_ledger_over_tls_with_a_password_and_a_certificate(
@@ -124,12 +124,12 @@ async def test_a_cluster_over_tls(authority: Authority, tmp_path: Path) -> None:
         await servers.close()
 
         stranger = Authority(tmp_path, "stranger")
-        for asked, why in (
+        for query, why in (
             (f"?ssl_ca_certs={authority.ca}", UNPROVEN),
             (f"?{proof.replace(str(authority.ca), str(stranger.ca))}", UNTRUSTED),
             ("", UNTRUSTED),
         ):
-            refused = Servers(f"{url}{asked}")
+            refused = Servers(f"{url}{query}")
             await _refused(refused.of("alfa"), "alfa", why)
             await refused.close()
 
@@ -161,7 +161,7 @@ async def _has_replica(servers: Servers, port: int) -> bool:
 async def test_sentinels_over_tls_lead_to_the_primary_and_to_its_successor(
     authority: Authority, data_dir: Path, tmp_path: Path, program: str
 ) -> None:
-    first, second, asked = free_ports(3)
+    first, second, sentinel_port = free_ports(3)
     (data_dir / "first").mkdir()
     (data_dir / "second").mkdir()
     primary = DebianRedis(data_dir / "first", further=tls_lines(authority, "first", first))
@@ -177,10 +177,10 @@ async def test_sentinels_over_tls_lead_to_the_primary_and_to_its_successor(
         ]
         async with (
             _running(replica),
-            _sentinel(tmp_path, asked, [*tls_lines(authority, "sentinel", asked), *monitor]),
+            _sentinel(tmp_path, sentinel_port, [*tls_lines(authority, "sentinel", sentinel_port), *monitor]),
         ):
             proof = authority.proof("front")
-            url = f"sentinels://{ADMIN}:{admin}@127.0.0.1:{asked}/ledger"
+            url = f"sentinels://{ADMIN}:{admin}@127.0.0.1:{sentinel_port}/ledger"
             servers = Servers(f"{url}?{proof}")
             connection = LedgerConnection(servers.of(program), program, read_library())
             assert await connection.own(Position(epoch=0, seq=0), 1, CALL_S) == "owned"
@@ -196,7 +196,7 @@ async def test_sentinels_over_tls_lead_to_the_primary_and_to_its_successor(
             await _refused(f"{url}?ssl_ca_certs={authority.ca}", program, UNPROVEN)
             await _refused(url.replace("sentinels://", "sentinel://"), program, "no sentinel names a primary")
 
-            sentinel: Any = open_client(f"rediss://127.0.0.1:{asked}?{proof}")
+            sentinel: Any = open_client(f"rediss://127.0.0.1:{sentinel_port}?{proof}")
             await sentinel.execute_command("SENTINEL", "FAILOVER", "ledger")
 
             async def is_followed() -> bool:

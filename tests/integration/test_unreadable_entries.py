@@ -77,8 +77,8 @@ async def test_what_rebuilds_and_compares_survives_them(ledger: Ledger, records:
     await ledger.run(quota_set(), held)
     await ledger.append(["z", "future-kind", 1], "no array", ["e"], ["h", 1])
     await record(ledger, records)
-    found = await reconcile(ledger, records)
-    assert found.kinds == {"dead-letters": 1}
+    comparison = await reconcile(ledger, records)
+    assert comparison.kinds == {"dead-letters": 1}
     assert (await rebuild(ledger, records, force=True, discard=True)).rebuilt
     assert (await reconcile(ledger, records)).kinds == {"dead-letters": 1}
     assert (await ledger.counts()) == (1, 0, 0)
@@ -126,9 +126,9 @@ async def test_an_entry_that_cannot_be_read_fences_its_program_and_says_why(
     finally:
         stop.set()
         await running
-    found = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
-    assert found.verdict is Ownership.DIVERGED
-    assert "cannot be read" in found.cause
+    comparison = await compare_ledger(ledger.program, ledger.connection, ledger.journal, records)
+    assert comparison.verdict is Ownership.DIVERGED
+    assert "cannot be read" in comparison.cause
     done = await rebuild(ledger, records, discard=True)
     assert (done.rebuilt, done.recorded_first, done.lost) == (True, 1, 3), "what lies before it is recorded first"
     assert (done.lost_counted, done.lost_held, done.lost_confirmed, done.lost_ended) == (True, 2, 0, 0)

@@ -119,14 +119,14 @@ async def _office(operations: Operations, name: str) -> AsyncIterator[Office]:
 
 async def _recording(workers: list[Process], office: Office) -> Process:
     """The one worker that records the office's program."""
-    found: list[Process] = []
+    recorders: list[Process] = []
 
     async def is_one() -> bool:
-        found[:] = [worker for worker in workers if await worker.metric(ACTIVE, office.program)]
-        return len(found) == 1
+        recorders[:] = [worker for worker in workers if await worker.metric(ACTIVE, office.program)]
+        return len(recorders) == 1
 
     await until(is_one, f"one recorder of {office.program}", RECORDED_TIMEOUT_S)
-    return found[0]
+    return recorders[0]
 
 
 async def test_of_two_workers_over_all_programs_one_records_each_and_takes_over_when_the_other_is_killed(
@@ -156,8 +156,8 @@ async def test_workers_with_shares_record_their_own_and_leave_what_nobody_serves
         running("worker", settings, programs=f"{second.program[:-1]}[b-z]") as other,
     ):
         for worker, own, left in ((one, first, second), (other, second, first)):
-            said = await worker.ready()
-            assert (said["programs"], said["left_to_others"]) == ([own.program], [left.program])
+            status = await worker.ready()
+            assert (status["programs"], status["left_to_others"]) == ([own.program], [left.program])
             assert [await worker.metric(SERVES, each.program) for each in (own, left)] == [1, 0]
             await own.sell(SOLD_BEFORE)
             await own.until_recorded()

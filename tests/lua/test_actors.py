@@ -47,9 +47,9 @@ async def test_events_of_staff_say_who_and_why(ledger: Ledger) -> None:
         SetOpening(opening="p-1", paused=False, actor="cli:root"),
     )
     named = [event for event in await _events(ledger) if isinstance(event, NamedEvent)]
-    said = [(type(event).__name__, event.actor, event.reason) for event in named]
+    fields = [(type(event).__name__, event.actor, event.reason) for event in named]
     ani = (WHO["actor"], WHO["reason"])
-    assert said == [
+    assert fields == [
         ("QuotaSet", "", ""),
         ("QuotaSet", *ani),
         ("Ended", *ani),

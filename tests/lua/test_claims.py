@@ -20,8 +20,8 @@ from tests.ledgers import HOUR_MS, OTHER_QUOTA, QUOTA, START, Ledger, claim, quo
 
 
 async def _persons(ledger: Ledger) -> Any:
-    found: Any = await ledger.client.hgetall(keys.persons(ledger.program))
-    return found
+    persons: Any = await ledger.client.hgetall(keys.persons(ledger.program))
+    return persons
 
 
 async def test_a_group_gets_all_its_places_or_none(ledger: Ledger) -> None:
@@ -60,8 +60,8 @@ async def test_capacity_is_exact_over_many_batches(ledger: Ledger) -> None:
 
 async def test_a_batch_sees_its_own_earlier_items(ledger: Ledger) -> None:
     await ledger.one(quota_set(capacity=1))
-    asked = claim()
-    answers = await ledger.run(asked, asked, claim(asked.persons), claim())
+    request = claim()
+    answers = await ledger.run(request, request, claim(request.persons), claim())
     assert [answer.outcome for answer in answers] == [
         Outcome.HELD,
         Outcome.EXISTS,
@@ -73,13 +73,13 @@ async def test_a_batch_sees_its_own_earlier_items(ledger: Ledger) -> None:
 async def test_a_thousand_groups_of_five_in_one_batch(ledger: Ledger) -> None:
     quotas = [f"p.o.s.20261201.{number:04}.online" for number in range(10)]
     await ledger.run(*(quota_set(quota, 400) for quota in quotas))
-    asked = [claim(5, quota) for _, quota in zip(range(1000), itertools.cycle(quotas), strict=False)]
-    answers = await ledger.run(*asked)
+    claims = [claim(5, quota) for _, quota in zip(range(1000), itertools.cycle(quotas), strict=False)]
+    answers = await ledger.run(*claims)
     assert [answer.outcome for answer in answers] == [Outcome.HELD] * 800 + [Outcome.SOLD_OUT] * 200
     assert len(await _persons(ledger)) == 4000
     *_, entry = await ledger.entries()
     assert len(entry.events) == 800
-    ids = [each.reservation_id for each in asked[:800]]
+    ids = [each.reservation_id for each in claims[:800]]
     confirmed = await ledger.run(*(Confirm(reservation_id=reservation_id) for reservation_id in ids))
     assert {answer.outcome for answer in confirmed} == {Outcome.CONFIRMED}
     cancelled = await ledger.run(*(Cancel(reservation_id=reservation_id) for reservation_id in ids))
@@ -177,22 +177,22 @@ async def test_an_unreadable_batch_changes_nothing(ledger: Ledger) -> None:
 )
 async def test_texts_pass_unchanged(text: str, ledger: Ledger) -> None:
     await ledger.one(quota_set(office=text))
-    asked = Claim(reservation_id=f"r{text}", quota=QUOTA, fingerprint=text, sealed=text, persons=(f"p{text}", text))
-    await ledger.run(asked, Confirm(reservation_id=asked.reservation_id, payment_reference=text))
+    request = Claim(reservation_id=f"r{text}", quota=QUOTA, fingerprint=text, sealed=text, persons=(f"p{text}", text))
+    await ledger.run(request, Confirm(reservation_id=request.reservation_id, payment_reference=text))
     events = [event for entry in await ledger.entries() for event in entry.events]
     _, held, confirmed = events
     assert isinstance(held, Held)
     assert (held.reservation_id, held.fingerprint, held.sealed, held.persons) == (
-        asked.reservation_id,
+        request.reservation_id,
         text,
         text,
-        asked.persons,
+        request.persons,
     )
     assert isinstance(confirmed, Confirmed)
     assert confirmed.payment_reference == text
     (quota,) = (await ledger.snapshot()).quotas
     assert quota.terms.office == text
-    assert (await ledger.one(asked)).outcome is Outcome.EXISTS
+    assert (await ledger.one(request)).outcome is Outcome.EXISTS
 
 
 async def test_numbers_stay_exact_up_to_what_a_double_holds(ledger: Ledger) -> None:
@@ -206,11 +206,11 @@ async def test_numbers_stay_exact_up_to_what_a_double_holds(ledger: Ledger) -> N
 
 
 async def test_the_journal_chains_and_says_what_happened(ledger: Ledger) -> None:
-    asked, other = claim(2), claim()
+    request, other = claim(2), claim()
     await ledger.one(quota_set())
-    await ledger.run(asked, other)
-    await ledger.run(Confirm(reservation_id=asked.reservation_id, payment_reference="PAY"))
-    await ledger.run(Release(reservation_id=other.reservation_id), Cancel(reservation_id=asked.reservation_id))
+    await ledger.run(request, other)
+    await ledger.run(Confirm(reservation_id=request.reservation_id, payment_reference="PAY"))
+    await ledger.run(Release(reservation_id=other.reservation_id), Cancel(reservation_id=request.reservation_id))
     raw: Any = await ledger.client.xrange(keys.journal(ledger.program))
     entries: list[JournalEntry] = [decode_entry(entry_id, fields) for entry_id, fields in raw]
     chain = ""
@@ -226,29 +226,29 @@ async def test_the_journal_chains_and_says_what_happened(ledger: Ledger) -> None
     events = [event for entry in entries for event in entry.events]
     assert [type(event) for event in events] == [QuotaSet, Held, Held, Confirmed, Ended, Ended]
     assert [event.state for event in events if isinstance(event, Ended)] == [State.RELEASED, State.CANCELLED]
-    assert msgpack.unpackb(entries[1].payload)[0][:3] == ["h", asked.reservation_id, QUOTA]
+    assert msgpack.unpackb(entries[1].payload)[0][:3] == ["h", request.reservation_id, QUOTA]
 
 
 async def test_loading_the_library_again_keeps_what_is_held(ledger: Ledger) -> None:
     await ledger.one(quota_set())
-    asked = claim()
-    await ledger.one(asked)
+    request = claim()
+    await ledger.one(request)
     await ledger.client.function_flush()
-    assert (await ledger.one(asked)).outcome is Outcome.EXISTS
+    assert (await ledger.one(request)).outcome is Outcome.EXISTS
 
 
 async def test_a_full_memory_refuses_claims_and_lets_reservations_end(ledger: Ledger) -> None:
     await ledger.one(quota_set())
-    asked = claim()
-    await ledger.one(asked)
+    request = claim()
+    await ledger.one(request)
     before = await ledger.dump()
     await ledger.client.config_set("maxmemory", 1)
     try:
         with pytest.raises(Exception, match=r"OOM|memory"):
             await ledger.one(claim())
         assert await ledger.dump() == before
-        assert (await ledger.one(Confirm(reservation_id=asked.reservation_id))).outcome is Outcome.CONFIRMED
-        assert (await ledger.one(Cancel(reservation_id=asked.reservation_id))).outcome is Outcome.CANCELLED
+        assert (await ledger.one(Confirm(reservation_id=request.reservation_id))).outcome is Outcome.CONFIRMED
+        assert (await ledger.one(Cancel(reservation_id=request.reservation_id))).outcome is Outcome.CANCELLED
     finally:
         await ledger.client.config_set("maxmemory", 0)
 
@@ -258,16 +258,16 @@ async def test_a_full_memory_refuses_claims_and_lets_reservations_end(ledger: Le
 async def test_what_is_packed_by_hand_is_what_would_have_been_packed(length: int, places: int, ledger: Ledger) -> None:
     await ledger.one(quota_set(capacity=100))
     persons = tuple(f"{number}".rjust(length, "p") for number in range(places))
-    asked = Claim(
+    request = Claim(
         reservation_id="r" * length, quota=QUOTA, fingerprint="f" * length, sealed="s" * length, persons=persons
     )
-    answer = await ledger.one(asked)
-    sha = hashlib.sha1(asked.sealed.encode()).hexdigest()
-    event = ["h", asked.reservation_id, QUOTA, answer.deadline_ms, asked.fingerprint, sha, persons]
+    answer = await ledger.one(request)
+    sha = hashlib.sha1(request.sealed.encode()).hexdigest()
+    event = ["h", request.reservation_id, QUOTA, answer.deadline_ms, request.fingerprint, sha, persons]
     (*_, entry) = await ledger.entries()
     assert entry.payload == msgpack.packb([event])
-    stored: Any = await ledger.client.hget(keys.reservations(ledger.program), asked.reservation_id)
-    assert stored == msgpack.packb(["h", 1, asked.fingerprint, answer.deadline_ms, answer.seq, 0, "", *persons])
+    stored: Any = await ledger.client.hget(keys.reservations(ledger.program), request.reservation_id)
+    assert stored == msgpack.packb(["h", 1, request.fingerprint, answer.deadline_ms, answer.seq, 0, "", *persons])
 
 
 @pytest.mark.parametrize("before", [126, 254, 511, 65_534, 2**32 - 2, 2**40])
@@ -276,11 +276,11 @@ async def test_seqs_of_every_length_are_stored_as_they_would_have_been_packed(be
     client, meta = cast("Any", ledger.client), keys.meta(ledger.program)
     await client.hset(meta, "seq", str(before))
     await client.hdel(meta, "at")  # else it would be seen that the journal ends elsewhere
-    for asked in [claim() for _ in range(4)]:
-        answer = await ledger.one(asked)
-        stored: Any = await cast("Any", ledger.client).hget(keys.reservations(ledger.program), asked.reservation_id)
-        person, *_ = asked.persons
-        assert stored == msgpack.packb(["h", 1, asked.fingerprint, answer.deadline_ms, answer.seq, 0, "", person])
+    for request in [claim() for _ in range(4)]:
+        answer = await ledger.one(request)
+        stored: Any = await cast("Any", ledger.client).hget(keys.reservations(ledger.program), request.reservation_id)
+        person, *_ = request.persons
+        assert stored == msgpack.packb(["h", 1, request.fingerprint, answer.deadline_ms, answer.seq, 0, "", person])
 
 
 async def test_envelopes_stay_with_their_claims_whoever_is_refused(ledger: Ledger) -> None:
@@ -293,12 +293,12 @@ async def test_envelopes_stay_with_their_claims_whoever_is_refused(ledger: Ledge
         answers = await ledger.run(*batch)
         assert [answer.outcome is Outcome.SOLD_OUT for answer in answers] == list(refused)
         *_, entry = await ledger.entries()
-        held = [asked for asked, no in zip(batch, refused, strict=True) if not no]
+        held = [request for request, no in zip(batch, refused, strict=True) if not no]
         if held:
             assert [(event.reservation_id, event.sealed) for event in entry.events if isinstance(event, Held)] == [
-                (asked.reservation_id, asked.sealed) for asked in held
+                (request.reservation_id, request.sealed) for request in held
             ]
-            await ledger.run(*(Release(reservation_id=asked.reservation_id) for asked in held))
+            await ledger.run(*(Release(reservation_id=request.reservation_id) for request in held))
 
 
 async def test_the_short_answer_says_the_same(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,21 +309,21 @@ async def test_the_short_answer_says_the_same(ledger: Ledger, monkeypatch: pytes
         Mutant("long-ago", frozenset(), (Edit("shared", "FREED_SAID_MS = 11000", "FREED_SAID_MS = -1"),))
     )
     whole = await ledger.run(*batch)
-    for asked in (batch[0], batch[2]):
-        await ledger.run(Release(reservation_id=asked.reservation_id))
-    other = [msgspec.structs.replace(asked, reservation_id=f"{asked.reservation_id}-2") for asked in batch[:-1]]
+    for request in (batch[0], batch[2]):
+        await ledger.run(Release(reservation_id=request.reservation_id))
+    other = [msgspec.structs.replace(request, reservation_id=f"{request.reservation_id}-2") for request in batch[:-1]]
     monkeypatch.setattr(ledgers, "read_library", lambda: long_ago)
     in_short = Ledger(ledger.url, ledger.program, ledger.client)
     first_seq = whole[-1].seq + 2
-    said = await in_short.run(*other)
-    assert [answer.outcome for answer in said] == [answer.outcome for answer in whole[:-1]]
-    assert [answer.freed_at_ms for answer in said] == [0] * 4
+    answers = await in_short.run(*other)
+    assert [answer.outcome for answer in answers] == [answer.outcome for answer in whole[:-1]]
+    assert [answer.freed_at_ms for answer in answers] == [0] * 4
     assert all(answer.freed_at_ms for answer in whole if answer.outcome is Outcome.HELD)
-    for answer, before, seq in ((said[0], whole[0], first_seq + 1), (said[2], whole[2], first_seq + 2)):
+    for answer, before, seq in ((answers[0], whole[0], first_seq + 1), (answers[2], whole[2], first_seq + 2)):
         now_ms = answer.now_ms
         deadline_ms = before.deadline_ms - before.now_ms + now_ms
         assert answer == msgspec.structs.replace(before, seq=seq, now_ms=now_ms, deadline_ms=deadline_ms, freed_at_ms=0)
-    assert (await in_short.one(other[0])).seq == said[0].seq
+    assert (await in_short.one(other[0])).seq == answers[0].seq
     await ledger.client.function_delete(long_ago.name)
 
 
@@ -404,13 +404,13 @@ async def test_what_this_run_of_the_server_does_not_know_counts_as_free_since_it
     library = mutated(Mutant("remembers-two", frozenset(), (edit,)))
     monkeypatch.setattr(ledgers, "read_library", lambda: library)
     other = Ledger(ledger.url, ledger.program, ledger.client)
-    asked = claim()
+    request = claim()
 
     async def freed_at_ms(*before: Command) -> tuple[int, Answer]:
         """What is said with a claim a moment later, and the last answer until then."""
-        *_, last = await other.run(*before, asked)
+        *_, last = await other.run(*before, request)
         await other.until(last.now_ms + 2)
-        return (await other.one(asked)).freed_at_ms, last
+        return (await other.one(request)).freed_at_ms, last
 
     said_ms, first = await freed_at_ms()
     assert said_ms == first.freed_at_ms == first.now_ms

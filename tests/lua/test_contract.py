@@ -38,14 +38,14 @@ def _documented(command: str) -> list[str]:
     """The outcomes that the header names, in its order."""
     header, _ = _split(command)
     start = next(at for at, line in enumerate(header) if line.startswith("-- Outcomes, in order of precedence"))
-    found = []
+    outcomes = []
     for line in header[start + 1 :]:
         if not line.startswith("--   "):
             break
         matched = OUTCOME_LINE.match(line)
         assert matched, f"{command}: {line!r} names no outcome"
-        found.append(matched[1])
-    return found
+        outcomes.append(matched[1])
+    return outcomes
 
 
 def _returned(command: str) -> list[str]:
@@ -66,19 +66,19 @@ def _example(command: str) -> tuple[list[Any], list[Any]]:
     return _lua_value(item), _lua_value(answer)
 
 
-def _agrees(said: Any, documented: Any) -> bool:
+def _agrees(answer: Any, documented: Any) -> bool:
     """Whether an answer is the documented one; "..." at a text's end and moments stand for what differs each time."""
     if isinstance(documented, list):
         return (
-            isinstance(said, list)
-            and len(said) == len(documented)
-            and all(_agrees(one, other) for one, other in zip(said, documented, strict=True))
+            isinstance(answer, list)
+            and len(answer) == len(documented)
+            and all(_agrees(one, other) for one, other in zip(answer, documented, strict=True))
         )
     if isinstance(documented, str) and documented.endswith("...") and documented != EXAMPLE_ID:
-        return isinstance(said, str)
+        return isinstance(answer, str)
     if isinstance(documented, int) and documented > 1_000_000_000_000:
-        return isinstance(said, int) and said > 1_000_000_000_000
-    return bool(said == documented)
+        return isinstance(answer, int) and answer > 1_000_000_000_000
+    return bool(answer == documented)
 
 
 def test_every_command_has_its_file_and_every_file_its_command() -> None:

@@ -42,7 +42,7 @@ async def load(ledger: Ledger, step: str, *rows: list[Any], token: str = TOKEN) 
     return await ask(ledger, "load", token, step, list(rows))
 
 
-async def seen(ledger: Ledger) -> list[Any]:
+async def position_of(ledger: Ledger) -> list[Any]:
     """Where the ledger is."""
     at = (await ledger.connection.meta(5.0)).position
     return [at.epoch, at.seq, at.chain]
@@ -55,21 +55,21 @@ def moved(at: list[Any]) -> list[Any]:
 
 
 async def is_fenced(ledger: Ledger) -> bool:
-    outcome, *_ = await ledger.raw("find", [["nobody"]], epoch=(await seen(ledger))[0])
+    outcome, *_ = await ledger.raw("find", [["nobody"]], epoch=(await position_of(ledger))[0])
     return bool(outcome == "fenced")
 
 
 async def sold(ledger: Ledger) -> list[Any]:
     """Sell something, so that there is something to lose; where that is."""
     await ledger.run(quota_set(), claim(), opening_set("p-1"))
-    return await seen(ledger)
+    return await position_of(ledger)
 
 
 async def begun(ledger: Ledger) -> None:
     """Fenced, emptied and to be loaded."""
     await sold(ledger)
     await ask(ledger, "fence", TOKEN)
-    assert (await load(ledger, "begin", await seen(ledger)))[0] == "loaded"
+    assert (await load(ledger, "begin", await position_of(ledger)))[0] == "loaded"
 
 
 async def filled(ledger: Ledger) -> None:
@@ -149,7 +149,7 @@ async def test_nobody_owns_another_form(ledger: Ledger) -> None:
 async def test_nobody_owns_what_is_half_loaded(ledger: Ledger) -> None:
     await begun(ledger)
     await load(ledger, "quotas", *QUOTAS)
-    at = await seen(ledger)
+    at = await position_of(ledger)
     assert await ask(ledger, "own", *at, 2) == moved(at)
     assert await is_fenced(ledger)
 
@@ -172,7 +172,7 @@ async def test_nobody_loads_what_was_owned_after_their_fence(ledger: Ledger) -> 
     at = await sold(ledger)
     await ask(ledger, "fence", TOKEN)
     await ask(ledger, "own", *at, 2)
-    at = await seen(ledger)
+    at = await position_of(ledger)
     assert await load(ledger, "begin", at) == moved(at)
     assert not await is_fenced(ledger)
 
@@ -181,7 +181,7 @@ async def test_a_beginning_that_is_repeated_empties_nothing(ledger: Ledger) -> N
     await begun(ledger)
     await load(ledger, "own", [2, 0, ""])  # a ledger of no changes: where it is says nothing about what it has
     await ask(ledger, "fence", TOKEN)
-    at = await seen(ledger)
+    at = await position_of(ledger)
     assert at == [2, 0, ""]
     assert await load(ledger, "begin", at) == ["loaded", 0, 1]
     await load(ledger, "quotas", *QUOTAS)
@@ -213,7 +213,7 @@ async def test_nobody_loads_what_they_did_not_begin(step: str, ledger: Ledger) -
 async def test_nobody_loads_on_when_another_has_fenced(step: str, ledger: Ledger) -> None:
     await begun(ledger)
     await ask(ledger, "fence", "another")
-    at, before = await seen(ledger), await ledger.dump()
+    at, before = await position_of(ledger), await ledger.dump()
     rows = CONTENTS.get(step, [[2, 10, "c"]])
     assert await load(ledger, step, *rows) == moved(at)
     assert await ledger.dump() == before
@@ -240,7 +240,7 @@ async def test_to_begin_empties_all_but_who_was_counted(ledger: Ledger) -> None:
     await begun(ledger)
     left = {key.decode().rpartition(":")[2] for key in await ledger.dump()}
     assert left <= {"meta", "arrived"}
-    assert await seen(ledger) == [1, 0, ""]
+    assert await position_of(ledger) == [1, 0, ""]
 
 
 async def test_what_was_interrupted_is_begun_anew(ledger: Ledger) -> None:
@@ -253,7 +253,7 @@ async def test_what_was_interrupted_is_begun_anew(ledger: Ledger) -> None:
 
 async def test_what_is_loaded_is_there(ledger: Ledger) -> None:
     await filled(ledger)
-    assert await seen(ledger) == [2, 10, "c" * 40]
+    assert await position_of(ledger) == [2, 10, "c" * 40]
     assert await ledger.counts() == (3, 0, 3)
     assert await ledger.counts(OTHER_QUOTA) == (0, 1, 0)
     assert {quota.id: quota.counts.version for quota in (await ledger.snapshot()).quotas} == {QUOTA: 3, OTHER_QUOTA: 1}
@@ -296,7 +296,7 @@ async def test_a_batch_may_be_repeated(step: str, ledger: Ledger) -> None:
 
 async def test_what_is_loaded_is_owned_only_under_a_new_epoch(ledger: Ledger) -> None:
     await begun(ledger)
-    at = await seen(ledger)
+    at = await position_of(ledger)
     for not_new in (0, 1):
         assert await load(ledger, "own", [not_new, 10, "c"]) == moved(at)
     assert await is_fenced(ledger)
@@ -310,11 +310,11 @@ async def test_what_is_loaded_is_owned_only_under_a_new_epoch(ledger: Ledger) ->
 
 async def test_a_touch_writes_and_changes_nothing_that_is_sold(ledger: Ledger) -> None:
     _, seq, _ = await sold(ledger)
-    before, position = await ledger.dump(), await seen(ledger)
+    before, position = await ledger.dump(), await position_of(ledger)
     for times in (1, 2):
         assert await ask(ledger, "touch") == ["touched", seq, times]
         after = await ledger.dump()
         changed = {key for key in after if after[key] != before.get(key)}
         assert changed == {keys.meta(ledger.program).encode()}
         before = after
-    assert await seen(ledger) == position
+    assert await position_of(ledger) == position

@@ -90,9 +90,9 @@ async def test_an_opening_moves_with_its_quotas_in_one_step(ledger: Ledger, dist
         move(AT_MS + distance_ms, reason="listrik padam", reason_en="a power cut", actor="staff:ani")
     )
     assert (moved.outcome, moved.version) == (Outcome.OPENING_SET, 2)
-    found = await ledger.opening()
+    opening = await ledger.opening()
     terms = replace(before.terms, opens_at_ms=AT_MS + distance_ms, ends_at_ms=ENDS_MS + distance_ms)
-    assert found == replace(
+    assert opening == replace(
         before,
         terms=terms,
         version=2,
@@ -109,7 +109,7 @@ async def test_an_opening_moves_with_its_quotas_in_one_step(ledger: Ledger, dist
     (entry,) = (await ledger.entries())[entries:]
     first, *others = entry.events
     assert isinstance(first, OpeningSet)
-    assert (first.opening, first.actor, first.reason) == (found, "staff:ani", "listrik padam")
+    assert (first.opening, first.actor, first.reason) == (opening, "staff:ani", "listrik padam")
     assert {event.quota: event.terms for event in others if isinstance(event, QuotaSet)} == {
         quota: quotas[quota].terms for quota in (QUOTA, OTHER_QUOTA)
     }
@@ -122,8 +122,8 @@ async def test_what_was_drawn_from_stays(ledger: Ledger) -> None:
     await ledger.run(opening_set(), SetOpening(opening=O, beacon="lotto 7"))
     await ledger.one(move(AT_MS + 1))
     assert await _outcome(ledger, SetOpening(opening=O, beacon="lotto 8")) is Outcome.TOO_LATE
-    found = await ledger.opening()
-    assert (found.beacon, found.terms.commitment, found.terms.sealed_seed) == ("lotto 7", "c" * 64, "k1.sealed")
+    opening = await ledger.opening()
+    assert (opening.beacon, opening.terms.commitment, opening.terms.sealed_seed) == ("lotto 7", "c" * 64, "k1.sealed")
 
 
 async def test_joining_that_lies_ahead_moves_along_and_one_that_has_begun_never_ends(ledger: Ledger) -> None:
@@ -204,8 +204,8 @@ async def test_once_it_has_opened_its_end_moves_and_nothing_else(ledger: Ledger)
     assert await _outcome(ledger, move(opens_at_ms + 1)) is Outcome.TOO_LATE
     assert await _outcome(ledger, move(ends_at_ms=opens_at_ms + 1)) is Outcome.MOMENT_INVALID
     assert await _outcome(ledger, move(ends_at_ms=ends_at_ms)) is Outcome.OPENING_SET
-    found = await ledger.opening()
-    assert (found.terms.ends_at_ms, found.moved_from_ms) == (ends_at_ms, AT_MS)
+    opening = await ledger.opening()
+    assert (opening.terms.ends_at_ms, opening.moved_from_ms) == (ends_at_ms, AT_MS)
     now_ms = await ledger.now_ms()
     assert await _outcome(ledger, move(ends_at_ms=now_ms + 20)) is Outcome.OPENING_SET
     await ledger.until(now_ms + 20)
@@ -232,8 +232,8 @@ async def test_what_is_called_off_is_closed_with_its_quotas_and_stays_so(ledger:
     await ledger.one(join())
     done = await ledger.one(cancel(reason_en="a flood", actor="staff:ani"))
     assert (done.outcome, done.version) == (Outcome.OPENING_SET, 2)
-    found = await ledger.opening()
-    assert (found.cancelled, found.reason, found.reason_en, found.revision) == (True, "banjir", "a flood", 1)
+    opening = await ledger.opening()
+    assert (opening.cancelled, opening.reason, opening.reason_en, opening.revision) == (True, "banjir", "a flood", 1)
     quotas = await _quotas(ledger)
     assert {id_: quota.terms.closed for id_, quota in quotas.items()} == {
         QUOTA: True,
@@ -256,7 +256,7 @@ async def test_what_is_called_off_is_closed_with_its_quotas_and_stays_so(ledger:
     ]
     for command in refused:
         assert await _outcome(ledger, command) is Outcome.OPENING_CANCELLED
-    assert await ledger.opening() == found
+    assert await ledger.opening() == opening
 
 
 async def test_reservations_of_what_is_called_off_stay(ledger: Ledger) -> None:
@@ -347,16 +347,16 @@ async def test_a_pause_moves_the_end_by_its_length(ledger: Ledger, ends_in_ms: i
     await _begin(ledger, since_ms=10_000)
     before, resumed = await _paused(ledger, paused_ms=5000, ends_in_ms=ends_in_ms)
     assert resumed.outcome is Outcome.OPENING_SET
-    found = await ledger.opening()
-    assert found.terms.ends_at_ms == before.terms.ends_at_ms + resumed.now_ms - before.paused_at_ms
-    assert (found.paused, found.paused_at_ms) == (False, 0)
+    opening = await ledger.opening()
+    assert opening.terms.ends_at_ms == before.terms.ends_at_ms + resumed.now_ms - before.paused_at_ms
+    assert (opening.paused, opening.paused_at_ms) == (False, 0)
     assert await _outcome(ledger, join()) is Outcome.JOINED
 
 
 async def _kept_ms(ledger: Ledger) -> list[int]:
     """For how long the lists of those who joined are kept."""
-    found = [key async for key in ledger.client.scan_iter(match=f"{keys.joined(ledger.program)}:{O}*", count=1000)]
-    return [await ledger.client.pttl(key) for key in found]
+    names = [key async for key in ledger.client.scan_iter(match=f"{keys.joined(ledger.program)}:{O}*", count=1000)]
+    return [await ledger.client.pttl(key) for key in names]
 
 
 async def test_while_it_is_paused_the_end_does_not_come(ledger: Ledger) -> None:
@@ -379,8 +379,8 @@ async def test_a_pause_before_the_opening_counts_from_the_opening(ledger: Ledger
     opens_at_ms = await _begin(ledger, since_ms=3000, lasts_ms=2000)
     await _set_stored(ledger, ends_at_ms=opens_at_ms + HOUR_MS)
     before, resumed = await _paused(ledger, paused_ms=10_000, ends_in_ms=1000)
-    found = await ledger.opening()
-    assert found.terms.ends_at_ms == before.terms.ends_at_ms + resumed.now_ms - opens_at_ms
+    opening = await ledger.opening()
+    assert opening.terms.ends_at_ms == before.terms.ends_at_ms + resumed.now_ms - opens_at_ms
 
 
 async def test_an_end_that_is_moved_while_it_is_paused_is_what_remains(ledger: Ledger) -> None:

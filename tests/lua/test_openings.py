@@ -50,8 +50,8 @@ async def _open(ledger: Ledger, *, since_ms: int = 0, opening: str = O) -> int:
 
 
 async def _events(ledger: Ledger) -> list[Opening]:
-    found = [event for entry in await ledger.entries() for event in entry.events]
-    return [event.opening for event in found if isinstance(event, OpeningSet)]
+    events = [event for entry in await ledger.entries() for event in entry.events]
+    return [event.opening for event in events if isinstance(event, OpeningSet)]
 
 
 # -- set_opening -------------------------------------------------------------------------------------------------
@@ -151,13 +151,13 @@ async def test_an_opening_that_was_stored_without_offices_is_one_of_all(ledger: 
 
 
 async def test_where_the_beacon_comes_from_is_said_once(ledger: Ledger) -> None:
-    said, unsaid = opening_set(beacon_source="drand, round 7"), opening_set()
-    assert await _outcome(ledger, said) is Outcome.OPENING_SET
+    with_source, without_source = opening_set(beacon_source="drand, round 7"), opening_set()
+    assert await _outcome(ledger, with_source) is Outcome.OPENING_SET
     assert (await ledger.opening()).terms.beacon_source == "drand, round 7"
-    assert await _outcome(ledger, said) is Outcome.EXISTS
-    assert await _outcome(ledger, unsaid) is Outcome.EXISTS_WITH_DIFFERENT_CONTENT
+    assert await _outcome(ledger, with_source) is Outcome.EXISTS
+    assert await _outcome(ledger, without_source) is Outcome.EXISTS_WITH_DIFFERENT_CONTENT
     before = await ledger.dump()
-    for other in (unsaid, opening_set(beacon_source="drand, round 8")):
+    for other in (without_source, opening_set(beacon_source="drand, round 8")):
         assert await _outcome(ledger, replace(other, version=1)) is Outcome.TOO_LATE
     assert await ledger.dump() == before
     assert await _outcome(ledger, SetOpening(opening=O, beacon="3a7f")) is Outcome.OPENING_SET
@@ -170,8 +170,8 @@ async def test_the_first_commitment_stays(ledger: Ledger) -> None:
     assert await _outcome(ledger, again) is Outcome.EXISTS
     later = opening_set(commitment="d" * 64, sealed_seed="k1.another", ends_at_ms=4_200_000_000_000)
     assert await _outcome(ledger, replace(later, version=1)) is Outcome.OPENING_SET
-    found = (await ledger.opening()).terms
-    assert found == opening_terms(ends_at_ms=4_200_000_000_000)
+    terms = (await ledger.opening()).terms
+    assert terms == opening_terms(ends_at_ms=4_200_000_000_000)
 
 
 async def test_a_beacon_is_entered_once_and_before_the_opening(ledger: Ledger) -> None:
@@ -390,8 +390,8 @@ async def test_an_opening_that_ended_before_anybody_drew_it_is_drawn_late_and_on
     await _move_clock(ledger, ends_at_ms=opens_at_ms + 500)
     for _ in range(2):
         assert await _outcome(ledger, admit()) is Outcome.CLOSED
-    told = [(event.drawn, event.joined, event.admitted_through) for event in await _events(ledger)]
-    assert told == [(False, 0, 0), (True, 7, 0)]
+    states = [(event.drawn, event.joined, event.admitted_through) for event in await _events(ledger)]
+    assert states == [(False, 0, 0), (True, 7, 0)]
     assert await _outcome(ledger, join("late")) is Outcome.CLOSED
 
 
@@ -401,8 +401,8 @@ async def test_before_the_opening_people_are_counted_and_nothing_moves(ledger: L
         await ledger.one(join(ticket_id))
         answer = await ledger.one(admit())
         assert (answer.joined, answer.arrived, answer.admitted_through) == (joined, joined, 0)
-    told = [(event.joined, event.drawn) for event in await _events(ledger)]
-    assert told == [(0, False), (1, False), (2, False)]  # one event a change, none without
+    states = [(event.joined, event.drawn) for event in await _events(ledger)]
+    assert states == [(0, False), (1, False), (2, False)]  # one event a change, none without
 
 
 async def _queue(ledger: Ledger, people: int, *, since_ms: int = 0, **terms: Any) -> Answer:
@@ -482,10 +482,10 @@ async def test_every_step_is_in_the_journal_and_idle_calls_are_not(ledger: Ledge
     await _queue(ledger, 10, since_ms=2000, rate_per_min=600)
     for _ in range(20):
         await ledger.one(admit())
-    found = await _events(ledger)
-    assert [event.admitted_through for event in found] == [0, 0, 10]
-    assert [event.drawn for event in found] == [False, True, True]
-    assert await ledger.opening() == replace(found[-1], advanced_at_ms=(await ledger.opening()).advanced_at_ms)
+    events = await _events(ledger)
+    assert [event.admitted_through for event in events] == [0, 0, 10]
+    assert [event.drawn for event in events] == [False, True, True]
+    assert await ledger.opening() == replace(events[-1], advanced_at_ms=(await ledger.opening()).advanced_at_ms)
 
 
 async def test_openings_belong_to_the_ledger_that_is_owned(ledger: Ledger) -> None:

@@ -50,11 +50,11 @@ async def test_claim_peels_off_its_refusals_in_order(ledger: Ledger) -> None:
 
 async def test_claim_replays_its_first_answer_whatever_became_of_it(ledger: Ledger) -> None:
     await ledger.one(quota_set())
-    asked = claim(2)
-    held = await ledger.one(asked)
-    for step in (Confirm(reservation_id=asked.reservation_id), Cancel(reservation_id=asked.reservation_id)):
+    request = claim(2)
+    held = await ledger.one(request)
+    for step in (Confirm(reservation_id=request.reservation_id), Cancel(reservation_id=request.reservation_id)):
         await ledger.one(step)
-        replay = await ledger.one(asked)
+        replay = await ledger.one(request)
         assert replay.outcome is Outcome.EXISTS
         assert (replay.seq, replay.state, replay.quota, replay.places, replay.deadline_ms) == (
             held.seq,
@@ -73,15 +73,15 @@ async def test_claim_refuses_a_person_twice_in_one_item(ledger: Ledger) -> None:
 async def test_confirm(ledger: Ledger) -> None:
     assert (await ledger.one(Confirm(reservation_id="nobody"))).outcome is Outcome.NOT_FOUND
     await ledger.one(quota_set(capacity=3))
-    asked, released, cancelled = claim(), claim(), claim()
-    await ledger.run(asked, released, cancelled)
-    confirm = Confirm(reservation_id=asked.reservation_id, payment_reference="PAY-1")
+    request, released, cancelled = claim(), claim(), claim()
+    await ledger.run(request, released, cancelled)
+    confirm = Confirm(reservation_id=request.reservation_id, payment_reference="PAY-1")
     confirmed = await ledger.one(confirm)
     assert (confirmed.outcome, confirmed.state) == (Outcome.CONFIRMED, State.CONFIRMED)
-    other = await ledger.one(Confirm(reservation_id=asked.reservation_id, payment_reference="PAY-2"))
+    other = await ledger.one(Confirm(reservation_id=request.reservation_id, payment_reference="PAY-2"))
     assert (other.outcome, other.seq) == (Outcome.EXISTS_WITH_DIFFERENT_CONTENT, confirmed.seq)
     for same in ("PAY-1", ""):
-        again = await ledger.one(Confirm(reservation_id=asked.reservation_id, payment_reference=same))
+        again = await ledger.one(Confirm(reservation_id=request.reservation_id, payment_reference=same))
         assert (again.outcome, again.seq) == (Outcome.EXISTS, confirmed.seq)
     await ledger.run(Release(reservation_id=released.reservation_id), Confirm(reservation_id=cancelled.reservation_id))
     late = await ledger.one(Confirm(reservation_id=cancelled.reservation_id, payment_reference="PAY-1"))
@@ -93,9 +93,9 @@ async def test_confirm(ledger: Ledger) -> None:
 
 async def test_confirm_stays_the_same_answer_after_the_deadline(ledger: Ledger) -> None:
     await ledger.one(quota_set(hold_ms=200))
-    asked = claim()
-    confirm = Confirm(reservation_id=asked.reservation_id)
-    held, confirmed = await ledger.run(asked, confirm)
+    request = claim()
+    confirm = Confirm(reservation_id=request.reservation_id)
+    held, confirmed = await ledger.run(request, confirm)
     assert confirmed.outcome is Outcome.CONFIRMED
     await ledger.until(held.deadline_ms + 1)
     assert (await ledger.one(Sweep(items_max=10))).expired == 0
@@ -112,10 +112,10 @@ async def test_an_expired_hold_is_expired_before_and_after_its_sweep(ledger: Led
 async def test_release(ledger: Ledger) -> None:
     assert (await ledger.one(Release(reservation_id="nobody"))).outcome is Outcome.NOT_FOUND
     await ledger.one(quota_set(hold_ms=300))
-    asked, confirmed, cancelled = claim(), claim(), claim()
-    release = Release(reservation_id=asked.reservation_id)
+    request, confirmed, cancelled = claim(), claim(), claim()
+    release = Release(reservation_id=request.reservation_id)
     held, _, _, released, *_ = await ledger.run(
-        asked,
+        request,
         confirmed,
         cancelled,
         release,
@@ -137,7 +137,7 @@ async def test_cancel(ledger: Ledger) -> None:
     await ledger.one(quota_set(cancel_until_ms=1))
     held, late, early = claim(), claim(), claim()
     await ledger.run(held, late, early)
-    await ledger.run(*(Confirm(reservation_id=asked.reservation_id) for asked in (late, early)))
+    await ledger.run(*(Confirm(reservation_id=request.reservation_id) for request in (late, early)))
 
     async def cancel(reservation_id: str, *, by_staff: bool = False) -> Answer:
         return await ledger.one(Cancel(reservation_id=reservation_id, by_staff=by_staff))
@@ -214,8 +214,8 @@ async def test_find(ledger: Ledger) -> None:
     assert (await ledger.one(Find(reservation_id="nobody"))).outcome is Outcome.NOT_FOUND
     overdue = await _expired(ledger, swept=False)
     before = await ledger.dump()
-    found = await ledger.one(Find(reservation_id=overdue))
-    assert (found.outcome, found.state) == (Outcome.FOUND, State.EXPIRED)
+    answer = await ledger.one(Find(reservation_id=overdue))
+    assert (answer.outcome, answer.state) == (Outcome.FOUND, State.EXPIRED)
     assert await ledger.dump() == before
 
 
@@ -223,8 +223,8 @@ async def test_own_says_moved_before_owned(ledger: Ledger) -> None:
     await ledger.one(quota_set())
     (entry,) = await ledger.entries()
     moved = ["moved", 1, 1, entry.chain]
-    for seen in ([0, 0, ""], [1, 0, ""], [1, 2, entry.chain], [1, 1, "another"], [2, 1, entry.chain]):
-        assert (await ledger.raw("own", [[*seen, 3]]))[4] == [moved]
+    for position in ([0, 0, ""], [1, 0, ""], [1, 2, entry.chain], [1, 1, "another"], [2, 1, entry.chain]):
+        assert (await ledger.raw("own", [[*position, 3]]))[4] == [moved]
     for not_new in (0, 1):
         assert (await ledger.raw("own", [[1, 1, entry.chain, not_new]]))[4] == [moved]
     assert (await ledger.raw("own", [[1, 1, entry.chain, 2]]))[4] == [["owned", 1]]

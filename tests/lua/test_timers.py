@@ -22,9 +22,9 @@ async def _watch(moment_ms: int, probe: Callable[[], Awaitable[Answer]]) -> list
 async def test_a_hold_has_expired_in_the_millisecond_of_its_deadline(ledger: Ledger) -> None:
     await ledger.one(quota_set(capacity=ROUNDS_MAX, hold_ms=4))
     for _ in range(ROUNDS_MAX):
-        asked = claim()
-        deadline_ms = (await ledger.one(asked)).deadline_ms
-        find = Find(reservation_id=asked.reservation_id)
+        request = claim()
+        deadline_ms = (await ledger.one(request)).deadline_ms
+        find = Find(reservation_id=request.reservation_id)
         answers = await _watch(deadline_ms, lambda find=find: ledger.one(find))  # type: ignore[misc]
         for answer in answers:
             assert answer.state is (State.EXPIRED if answer.now_ms >= deadline_ms else State.HELD)
@@ -69,11 +69,11 @@ async def test_the_last_moment_of_a_cancellation_is_included(ledger: Ledger) -> 
     for round_number in range(ROUNDS_MAX):
         quota = f"p.o.s.20261201.{round_number:04}.online"
         await ledger.one(quota_set(quota, 1000))
-        asked = [claim(quota=quota) for _ in range(100)]
-        await ledger.run(*asked, *(Confirm(reservation_id=each.reservation_id) for each in asked))
+        claims = [claim(quota=quota) for _ in range(100)]
+        await ledger.run(*claims, *(Confirm(reservation_id=each.reservation_id) for each in claims))
         last_ms = await ledger.now_ms() + 3
         await ledger.one(SetQuota(quota=quota, terms=terms(1000, cancel_until_ms=last_ms), version=1))
-        waiting = [each.reservation_id for each in asked]
+        waiting = [each.reservation_id for each in claims]
         answers = await _watch(
             last_ms,
             lambda waiting=waiting: ledger.one(Cancel(reservation_id=waiting.pop())),  # type: ignore[misc]
@@ -124,9 +124,9 @@ async def test_a_person_is_free_again_after_every_end(ledger: Ledger) -> None:
 async def test_returned_places_count_as_taken_and_come_back_once_within_their_bounds(ledger: Ledger) -> None:
     least_ms, most_ms, places = 20, 120, 40
     await ledger.one(quota_set(capacity=places, return_min_ms=least_ms, return_max_ms=most_ms))
-    asked = [claim() for _ in range(places)]
-    await ledger.run(*asked)
-    released = await ledger.run(*(Release(reservation_id=each.reservation_id) for each in asked))
+    claims = [claim() for _ in range(places)]
+    await ledger.run(*claims)
+    released = await ledger.run(*(Release(reservation_id=each.reservation_id) for each in claims))
     assert await ledger.counts() == (0, 0, places)
     *_, entry = await ledger.entries()
     ended = [event for event in entry.events if isinstance(event, Ended)]
@@ -174,8 +174,8 @@ async def test_a_sweep_keeps_to_its_limit_and_forgets_no_quota(ledger: Ledger) -
 
 async def test_a_place_returns_once_however_many_sweeps_one_batch_has(ledger: Ledger) -> None:
     await ledger.run(quota_set(capacity=9, return_min_ms=1, return_max_ms=1), quota_set(OTHER_QUOTA, hold_ms=1))
-    asked, lost = [claim(2) for _ in range(4)], [claim(quota=OTHER_QUOTA) for _ in range(2)]
-    answers = await ledger.run(*asked, *lost, *(Release(reservation_id=each.reservation_id) for each in asked))
+    claims, lost = [claim(2) for _ in range(4)], [claim(quota=OTHER_QUOTA) for _ in range(2)]
+    answers = await ledger.run(*claims, *lost, *(Release(reservation_id=each.reservation_id) for each in claims))
     await ledger.until(answers[-1].now_ms + 2)
     assert await ledger.counts() == (0, 0, 8)
     sweeps = await ledger.run(*(Sweep(items_max=most) for most in (1, 2, 100, 100)))
@@ -239,16 +239,16 @@ async def test_a_deadline_before_the_closing_stays_as_it_is(ledger: Ledger) -> N
 
 async def test_a_closing_that_staff_move_earlier_ends_holds_with_it(ledger: Ledger) -> None:
     await ledger.run(quota_set(), quota_set(OTHER_QUOTA))
-    confirmed, asked, moving, swept = claim(["a"]), claim(["b"]), claim(["c"]), claim(["d"])
-    held = await ledger.run(confirmed, asked, moving, swept)
+    confirmed, request, moving, swept = claim(["a"]), claim(["b"]), claim(["c"]), claim(["d"])
+    held = await ledger.run(confirmed, request, moving, swept)
     await ledger.one(Confirm(reservation_id=confirmed.reservation_id))
     closes_at_ms = await ledger.now_ms() + 500
     await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=closes_at_ms))
-    seen = await ledger.one(Find(reservation_id=asked.reservation_id))
-    assert (seen.state, seen.deadline_ms) == (State.HELD, closes_at_ms)
+    answer = await ledger.one(Find(reservation_id=request.reservation_id))
+    assert (answer.state, answer.deadline_ms) == (State.HELD, closes_at_ms)
     assert held[1].deadline_ms > closes_at_ms
     await ledger.until(closes_at_ms)
-    for command in (Confirm(reservation_id=asked.reservation_id), Release(reservation_id=asked.reservation_id)):
+    for command in (Confirm(reservation_id=request.reservation_id), Release(reservation_id=request.reservation_id)):
         assert (await ledger.one(command)).outcome is Outcome.HOLD_EXPIRED
     assert (await ledger.one(claim(["c"], OTHER_QUOTA))).outcome is Outcome.HELD
     assert (await ledger.one(SWEEP)).expired == 1
@@ -258,11 +258,11 @@ async def test_a_closing_that_staff_move_earlier_ends_holds_with_it(ledger: Ledg
 
 async def test_a_closing_that_staff_move_later_gives_no_hold_back(ledger: Ledger) -> None:
     await ledger.one(quota_set(closes_at_ms=await ledger.now_ms() + 500))
-    asked = claim()
-    held = await ledger.one(asked)
+    request = claim()
+    held = await ledger.one(request)
     await ledger.until(held.deadline_ms)
     await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=0))
-    assert (await ledger.one(Confirm(reservation_id=asked.reservation_id))).outcome is Outcome.HOLD_EXPIRED
+    assert (await ledger.one(Confirm(reservation_id=request.reservation_id))).outcome is Outcome.HOLD_EXPIRED
     # Moved before it had passed, it ends nothing that it would not have ended.
     await ledger.one(SetQuota(quota=QUOTA, closes_at_ms=await ledger.now_ms() + HOUR_MS // 2))
     other = claim()
@@ -275,12 +275,12 @@ async def test_a_closing_that_staff_move_later_gives_no_hold_back(ledger: Ledger
 
 async def test_who_holds_a_place_when_staff_close_the_quota_may_confirm(ledger: Ledger) -> None:
     await ledger.one(quota_set())
-    asked = claim()
-    held = await ledger.one(asked)
+    request = claim()
+    held = await ledger.one(request)
     await ledger.one(SetQuota(quota=QUOTA, closed=True))
     assert (await ledger.one(claim())).outcome is Outcome.CLOSED
     assert (await ledger.one(SWEEP)).expired == 0
-    confirmed = await ledger.one(Confirm(reservation_id=asked.reservation_id))
+    confirmed = await ledger.one(Confirm(reservation_id=request.reservation_id))
     assert (confirmed.outcome, confirmed.deadline_ms) == (Outcome.CONFIRMED, held.deadline_ms)
 
 

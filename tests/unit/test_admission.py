@@ -48,14 +48,14 @@ def test_more_delay_never_lets_more_in(rate: int, one: float | None, other: floa
 
 def test_it_settles_where_the_service_is_just_fast_enough() -> None:
     """A queue that grows with what comes above 3000 a minute and drains below: the rate hovers below that."""
-    rate, backlog, seen = 600, 0.0, []
+    rate, backlog, samples = 600, 0.0, []
     for second in range(600):
         backlog = max(0.0, backlog + (rate - 3000) / 60)
         rate = next_rate(rate, backlog * 1000 / 50, TARGET_MS, 60_000)
         if second >= 60:
-            seen.append(rate)
-    assert 2000 <= sum(seen) / len(seen) <= 3000
-    assert max(seen) <= 3000 * 1.3
+            samples.append(rate)
+    assert 2000 <= sum(samples) / len(samples) <= 3000
+    assert max(samples) <= 3000 * 1.3
 
 
 @pytest.mark.parametrize(

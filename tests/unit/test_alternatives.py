@@ -77,7 +77,7 @@ def test_an_answer_follows_each_change() -> None:
     assert program.near(FULL, 2, 1) == [first]
     program.take(first, 4)
     assert program.near(FULL, 2, 1) == [second]
-    assert [found.remaining for found in program.near(FULL, 1, 1)] == [1]
+    assert [each.remaining for each in program.near(FULL, 1, 1)] == [1]
     program.take(first, -4)
     assert program.near(FULL, 2, 1) == [first]
 
@@ -124,24 +124,24 @@ def test_quotas_are_looked_through_once_for_as_many_places() -> None:
 def test_what_changes_elsewhere_does_not_make_an_answer_anew() -> None:
     own, elsewhere = [quota(f"1{at}:00") for at in range(3)], quota("09:00", office="unit", capacity=1)
     program = Program(*own, elsewhere, FULL)
-    with watched("_find") as found:
+    with watched("_find") as searches:
         for change in (0, 1, -1):
             program.take(elsewhere, change)
             assert program.near(FULL, 1, 3) == own
-        assert found.call_count == 1
+        assert searches.call_count == 1
         program.take(own[0], 5)
         assert program.near(FULL, 1, 3) == [own[1], own[2], elsewhere]
-        assert found.call_count == 2
+        assert searches.call_count == 2
 
 
 def test_a_change_that_moves_nothing_on_the_shelves_makes_no_answer_anew() -> None:
     own = [quota(f"1{at}:00", capacity=40) for at in range(3)]
     program = Program(*own, FULL)
-    with watched("_find") as found:
+    with watched("_find") as searches:
         for capacity in (41, 42):
             program.change(own[0].id, capacity=capacity)
             assert program.near(FULL, 1, 3) == list(program.quotas.values())[:3], "as they are now"
-        assert found.call_count == 1
+        assert searches.call_count == 1
         program.change(own[0].id, capacity=0)
         program.change(own[1].id, opens_at_ms=200)
         assert program.near(FULL, 1, 3) == [own[2]]
@@ -161,9 +161,9 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sold_out_quotas_of_offices_without_places_share_what_they_are_offered() -> None:
     program = Program(quota("08:00"), quota("10:00", office="unit", capacity=2))
     elsewhere = [quota("09:00", office=office, capacity=0) for office in ("mpp", "ulp", "lain")]
-    with watched("_find") as found:
+    with watched("_find") as searches:
         assert len({id(program.alternatives.near(each, 1, 5, program.now_ms)) for each in elsewhere}) == 1
-        assert found.call_count == 1
+        assert searches.call_count == 1
     assert program.near(elsewhere[0]) == list(program.quotas.values())
     full_here = quota("09:00", office="unit", capacity=0)
     assert program.near(full_here) == list(program.quotas.values())[::-1], "its own office first"

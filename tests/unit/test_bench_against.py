@@ -46,23 +46,23 @@ def test_the_median_of_the_rounds_is_held_against_the_target() -> None:
 
 
 def test_both_are_measured_by_turns_and_the_first_round_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    calls: list[str] = []
     costs = itertools.cycle([1.0, 6.0, 2.0, 3.0])  # this tree: 1 and 3, the other: 6 and 2
 
     def measure(stand: Stand, operation: Operation, scale: float) -> dict[str, float]:
-        asked.append(f"{stand}{operation.name}")
+        calls.append(f"{stand}{operation.name}")
         return {FRONT: next(costs), LEDGER: 0.0}
 
     monkeypatch.setattr(comparison, "measure", measure)
     some = [QUEUE, OPERATIONS["claim"]]
-    said: list[str] = []
-    found = Comparison("v1")
-    found.compare(cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=said.append)
+    messages: list[str] = []
+    result = Comparison("v1")
+    result.compare(cast(tuple[Stand, Stand], ("a", "b")), some, rounds=2, scale=1.0, say=messages.append)
     order = ("claim", "queue", "queue", "claim", "claim", "queue")  # each round reverses it
-    assert asked == [f"{side}{name}" for name in order for side in "abba"]
-    assert [(each.name, each.value) for each in found.figures] == [("queue", 0.5), ("claim", 0.5)]
-    assert list(found.pairs.values()) == [2 * [pair(2.0, 4.0)]] * 2  # blocks of a round weigh the same
-    assert said == ["warming up", "round 1 of 2", "round 2 of 2"]
+    assert calls == [f"{side}{name}" for name in order for side in "abba"]
+    assert [(each.name, each.value) for each in result.figures] == [("queue", 0.5), ("claim", 0.5)]
+    assert list(result.pairs.values()) == [2 * [pair(2.0, 4.0)]] * 2  # blocks of a round weigh the same
+    assert messages == ["warming up", "round 1 of 2", "round 2 of 2"]
 
 
 def test_a_block_is_tried_again_only_where_it_may_be_over_too_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +184,8 @@ def test_it_is_a_measurement_whatever_it_shows(
 def test_what_was_measured_before_a_failure_is_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measured(found: Comparison, *_: object) -> None:
-        found.pairs["queue"].append(pair(1e-4, 1e-4))
+    def measured(result: Comparison, *_: object) -> None:
+        result.pairs["queue"].append(pair(1e-4, 1e-4))
         raise WrongResult("the front closed the connection")
 
     monkeypatch.setattr(comparison, "_measure", measured)

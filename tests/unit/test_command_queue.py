@@ -25,10 +25,10 @@ def confirm() -> Confirm:
 
 def put(of: CommandQueue, *commands: Command, now_s: float = 0.0) -> list[object]:
     """Queue them; what they will be told."""
-    told: list[object] = []
+    answers: list[object] = []
     for command in commands:
-        of.put(command, told.append, now_s)
-    return told
+        of.put(command, answers.append, now_s)
+    return answers
 
 
 def taken(of: CommandQueue, unanswered: int = 0) -> list[tuple[type, int]]:

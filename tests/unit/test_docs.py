@@ -96,11 +96,11 @@ def test_every_metric_is_documented() -> None:
 
 
 def commands() -> list[str]:
-    found = []
+    names = []
     for listed in main.COMMANDS:
         below = getattr(command_of(listed), "commands", None)
-        found += [f"{listed.name} {sub}" for sub in below] if below else [listed.name]
-    return found
+        names += [f"{listed.name} {sub}" for sub in below] if below else [listed.name]
+    return names
 
 
 def test_every_command_is_documented_with_its_options() -> None:
@@ -144,9 +144,9 @@ def test_every_result_says_where_it_comes_from_and_how_to_replace_it(kind: resul
 
 def test_a_page_is_made_from_what_a_run_writes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    made = Table(title="Claims", columns=("", "of bare"), rows=(("ours", "0.5"),), notes=("ours: this service.",))
+    table = Table(title="Claims", columns=("", "of bare"), rows=(("ours", "0.5"),), notes=("ours: this service.",))
     where = describe(tmp_path)
-    write_run(tmp_path / "benchmarks.json", ("python", "-m", "loadtest.bench"), where, [made], suites=[])
+    write_run(tmp_path / "benchmarks.json", ("python", "-m", "loadtest.bench"), where, [table], suites=[])
     page = results.benchmarks()
     assert "### Claims\n\n|  | of bare |\n|---|---:|\n| ours | 0.5 |\n\n- ours: this service.\n" in page
     assert all(fact in page for fact in (where["date"], where["machine"], where["commit"].removesuffix("+")))

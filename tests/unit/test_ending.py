@@ -17,14 +17,14 @@ from tests.unit.test_follower_at_rest import followed
 @pytest.fixture
 async def complaints() -> Callable[[], list[str]]:
     """What the event loop has complained about, once nothing holds what was ended any more."""
-    said: list[str] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context["message"]))
+    messages: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: messages.append(context["message"]))
 
-    def all_said() -> list[str]:
+    def all_messages() -> list[str]:
         gc.collect()
-        return said
+        return messages
 
-    return all_said
+    return all_messages
 
 
 async def _fails_when_it_is_ended() -> None:

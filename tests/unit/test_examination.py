@@ -49,5 +49,5 @@ def test_the_doctor_finds_the_parser_that_aiohttp_uses(without: str) -> None:
     )
     env = {"AIOHTTP_NO_EXTENSIONS": without, "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    found, used = done.stdout.split()
-    assert found == used == str(not without)
+    reported, used = done.stdout.split()
+    assert reported == used == str(not without)

@@ -28,7 +28,7 @@ def faults_of(text: str) -> list[str]:
         "a way to fail": re.search(r"exit 1|sys\.exit\(", text),
         "none of our code": "reservasi" not in text,
     }
-    faults = [f"it lacks {what}" for what, found in wanted.items() if not found]
+    faults = [f"it lacks {what}" for what, match in wanted.items() if not match]
     installs = INSTALLS.findall(text)
     return faults + [
         f"it pins nothing: {line.strip()}" for line in installs or ["no install"] if not PINNED.search(line)

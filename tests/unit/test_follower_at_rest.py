@@ -91,10 +91,10 @@ async def _is_ready(following: Follower) -> bool:
 
 async def _settled(ledger: Ledger, following: Follower) -> None:
     """The first proof is over, and the wait for the next one has begun."""
-    told = asyncio.Event()
+    complete = asyncio.Event()
     await eventually(partial(_is_ready, following))
-    following.when_complete(told.set)
-    await asyncio.wait_for(told.wait(), 60)
+    following.when_complete(complete.set)
+    await asyncio.wait_for(complete.wait(), 60)
     ledger.proved.clear()
 
 
@@ -129,15 +129,15 @@ async def test_it_is_complete_once_the_journal_was_read_as_far_as_the_ledger_was
         rests(False)
         await _settled(ledger, following)
         ledger.at = ANOTHER.position
-        told = asyncio.Event()
-        following.when_complete(told.set)
+        complete = asyncio.Event()
+        following.when_complete(complete.set)
         for change in (CHANGE, ANOTHER):  # a read brings so many at most, and the rest with the next one
             for _ in range(3):
                 await ledger.next_proof()
-            assert not told.is_set()
+            assert not complete.is_set()
             ledger.entries = [change]
             ledger.news.set()
-        await asyncio.wait_for(told.wait(), 60)
+        await asyncio.wait_for(complete.wait(), 60)
         assert following.view.position == ANOTHER.position
 
 
@@ -159,7 +159,7 @@ async def test_nobody_waits_for_a_view_that_lost_its_ledger(rests: Callable[[boo
 async def test_one_who_cannot_be_told_does_not_cost_the_others(rests: Callable[[bool], None]) -> None:
     async with followed() as (ledger, following):
         await _settled(ledger, following)
-        told = asyncio.Event()
+        complete = asyncio.Event()
         following.when_complete(lambda: 1 / 0)  # type: ignore[arg-type]
-        following.when_complete(told.set)
-        await asyncio.wait_for(told.wait(), 60)
+        following.when_complete(complete.set)
+        await asyncio.wait_for(complete.wait(), 60)

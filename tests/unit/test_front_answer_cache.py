@@ -43,11 +43,11 @@ def cache(view: View) -> AnswerCache:
 
 
 def test_an_answer_is_made_once_for_a_version(view: View, cache: AnswerCache) -> None:
-    made: list[int] = []
+    moments: list[int] = []
 
     def make(now_ms: int) -> Made[int]:
-        made.append(now_ms)
-        return Made(len(made), 1, NEVER_MS)
+        moments.append(now_ms)
+        return Made(len(moments), 1, NEVER_MS)
 
     assert [cache.answer("k", make) for _ in range(3)] == [1, 1, 1]
     view.version += 1
@@ -64,33 +64,33 @@ def test_the_clock_turns_an_answer_exactly(view: View, cache: AnswerCache) -> No
     def ask() -> int:
         return cache.answer("k", lambda now_ms: Made(now_ms, 1, next_turn_ms(quotas, now_ms)), 60.0)
 
-    asked = []
+    answers = []
     for view.clock_ms in (1000, 1999, 2000, 2999, 3000, 9000):
-        asked.append(ask())
-    assert asked == [1000, 1000, 2000, 2000, 3000, 3000]
+        answers.append(ask())
+    assert answers == [1000, 1000, 2000, 2000, 3000, 3000]
 
 
 def test_answers_are_bounded(cache: AnswerCache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_module, "ANSWERS_MAX", 3)
     monkeypatch.setattr(memory_module, "BYTES_MAX", 100)
-    made: list[int] = []
+    keys: list[int] = []
 
     def ask(key: int, size: int) -> None:
         def make(_now_ms: int) -> Made[int]:
-            made.append(key)
+            keys.append(key)
             return Made(key, size, NEVER_MS)
 
         cache.answer(key, make)
 
     for key in (1, 2, 3, 1, 4, 1):
         ask(key, 1)
-    assert made == [1, 2, 3, 4]
+    assert keys == [1, 2, 3, 4]
     ask(2, 1)  # was dropped as the one asked for longest ago
-    assert made == [1, 2, 3, 4, 2]
+    assert keys == [1, 2, 3, 4, 2]
     ask(9, 99)  # leaves room for one byte: only 2 stays beside it
     ask(2, 1)
     ask(1, 1)
-    assert made == [1, 2, 3, 4, 2, 9, 1]
+    assert keys == [1, 2, 3, 4, 2, 9, 1]
 
 
 def test_a_fragment_is_encoded_once_for_a_quota_and_state(view: View, cache: AnswerCache) -> None:

@@ -47,10 +47,10 @@ def test_a_moved_opening_is_the_same_event() -> None:
 
 
 def test_all_fronts_say_the_same() -> None:
-    made = [openings_ics([opening("2026-11-27T07:00:00Z")], PROGRAM, None, "id") for _ in range(2)]
-    assert made[0] == made[1]
-    assert b"BEGIN:VCALENDAR\r\n" in made[0]
-    assert max(map(len, made[0].split(b"\r\n"))) <= 75
+    calendars = [openings_ics([opening("2026-11-27T07:00:00Z")], PROGRAM, None, "id") for _ in range(2)]
+    assert calendars[0] == calendars[1]
+    assert b"BEGIN:VCALENDAR\r\n" in calendars[0]
+    assert max(map(len, calendars[0].split(b"\r\n"))) <= 75
 
 
 def test_no_opening_is_an_empty_calendar() -> None:

@@ -22,6 +22,6 @@ def test_what_there_is_is_set_aside_and_what_comes_is_looked_at_seldom() -> None
     set_aside_what_stays()
     assert gc.get_freeze_count() > 0
     assert gc.get_threshold()[0] == YOUNG_OBJECTS
-    assert not any(found is stays for found in gc.get_objects())
+    assert not any(each is stays for each in gc.get_objects())
     comes: list[object] = [[]]
-    assert any(found is comes for found in gc.get_objects())
+    assert any(each is comes for each in gc.get_objects())

@@ -42,10 +42,10 @@ class LaterDispatcher:
     """Takes every request, and answers when the test says so."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.targets: list[str] = []
 
     def take(self, _caller: object, request: Request) -> bool:
-        self.asked.append(request.target)
+        self.targets.append(request.target)
         return True
 
 
@@ -83,9 +83,9 @@ def open_connection() -> Callable[[], Opened]:
             raise AssertionError("aiohttp is not asked")
 
         dispatcher, transport = LaterDispatcher(), FakeTransport()
-        made: Any = connection.Connection(web.Server(nobody), Gates(dispatcher), loop=asyncio.get_running_loop())  # type: ignore[arg-type]
-        made.connection_made(transport)
-        return made, dispatcher, transport
+        protocol: Any = connection.Connection(web.Server(nobody), Gates(dispatcher), loop=asyncio.get_running_loop())  # type: ignore[arg-type]
+        protocol.connection_made(transport)
+        return protocol, dispatcher, transport
 
     return opened
 
@@ -99,60 +99,60 @@ async def turn() -> None:
 async def test_what_comes_between_an_answer_and_what_was_sent_ahead_stays_behind_it(
     open_connection: Callable[[], Opened],
 ) -> None:
-    made, dispatcher, transport = open_connection()
-    made.data_received(get("/one"))
-    made.data_received(get("/two")[:10])
-    made.send(b"1")
-    made.data_received(get("/two")[10:])  # before the loop has taken up the first ten bytes
+    protocol, dispatcher, transport = open_connection()
+    protocol.data_received(get("/one"))
+    protocol.data_received(get("/two")[:10])
+    protocol.send(b"1")
+    protocol.data_received(get("/two")[10:])  # before the loop has taken up the first ten bytes
     await turn()
-    assert dispatcher.asked == ["/one", "/two"]
-    made.send(b"2")
+    assert dispatcher.targets == ["/one", "/two"]
+    protocol.send(b"2")
     assert transport.sent == [b"1", b"2"]
-    made.connection_lost(None)
+    protocol.connection_lost(None)
 
 
 async def test_a_request_has_one_answer(open_connection: Callable[[], Opened]) -> None:
-    made, _, transport = open_connection()
-    made.data_received(get("/one"))
-    made.send(b"1")
-    made.send(b"again")
+    protocol, _, transport = open_connection()
+    protocol.data_received(get("/one"))
+    protocol.send(b"1")
+    protocol.send(b"again")
     assert transport.sent == [b"1"]
-    made.connection_lost(None)
+    protocol.connection_lost(None)
 
 
 async def test_an_answer_at_shutdown_closes_the_connection(open_connection: Callable[[], Opened]) -> None:
-    made, _, transport = open_connection()
-    made.data_received(get("/one"))
-    ending = asyncio.create_task(made.shutdown(5))
+    protocol, _, transport = open_connection()
+    protocol.data_received(get("/one"))
+    ending = asyncio.create_task(protocol.shutdown(5))
     await turn()
     assert transport.sent == []
-    made._arrivals.stopping.set()
-    made.send(b"1")
+    protocol._arrivals.stopping.set()
+    protocol.send(b"1")
     await ending
     assert transport.sent == [b"1"]
     assert transport.closed
-    made.connection_lost(None)
+    protocol.connection_lost(None)
 
 
 async def test_what_a_lost_connection_waited_for_is_given_up(open_connection: Callable[[], Opened]) -> None:
-    made, _, _ = open_connection()
-    made.data_received(get("/one"))
-    told: list[object] = []
-    submitted = Submitted(Find(reservation_id="x"), told.append, 0.0, 1.0)
-    made.waits_for(submitted)
-    made.connection_lost(None)
+    protocol, _, _ = open_connection()
+    protocol.data_received(get("/one"))
+    answers: list[object] = []
+    submitted = Submitted(Find(reservation_id="x"), answers.append, 0.0, 1.0)
+    protocol.waits_for(submitted)
+    protocol.connection_lost(None)
     assert submitted.done
     submitted.finish(Overloaded("late"))
-    assert told == []
+    assert answers == []
 
 
 async def test_nothing_is_sent_for_a_connection_that_was_lost_before(open_connection: Callable[[], Opened]) -> None:
     """Who had to wait for the view may have gone meanwhile."""
-    made, _, _ = open_connection()
-    made.data_received(get("/one"))
-    made.connection_lost(None)
+    protocol, _, _ = open_connection()
+    protocol.data_received(get("/one"))
+    protocol.connection_lost(None)
     submitted = Submitted(Find(reservation_id="x"), lambda _: None, 0.0, 1.0)
-    made.waits_for(submitted)
+    protocol.waits_for(submitted)
     assert submitted.done
 
 
@@ -166,19 +166,19 @@ async def test_a_body_that_drips_is_read_once_it_is_whole(
         return read_request(data, most)
 
     monkeypatch.setattr(connection, "read_request", reading)
-    made, dispatcher, transport = open_connection()
+    protocol, dispatcher, transport = open_connection()
     whole = b"POST /one HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n" + b"b" * 40
     for _ in range(2):  # the second one over the same connection
         read.clear()
-        made.data_received(whole[:-38])
+        protocol.data_received(whole[:-38])
         for at in range(len(whole) - 38, len(whole)):
             assert not read[1:]
-            made.data_received(whole[at : at + 1])
+            protocol.data_received(whole[at : at + 1])
         assert read == [len(whole) - 38, len(whole)]
-        made.send(b"1")
-    assert dispatcher.asked == ["/one", "/one"]
-    made.data_received(whole[:-1])
-    made.data_received(b"b" + get("/two"))  # the rest, and more
-    assert dispatcher.asked == ["/one", "/one"], "aiohttp judges"
+        protocol.send(b"1")
+    assert dispatcher.targets == ["/one", "/one"]
+    protocol.data_received(whole[:-1])
+    protocol.data_received(b"b" + get("/two"))  # the rest, and more
+    assert dispatcher.targets == ["/one", "/one"], "aiohttp judges"
     assert len(transport.sent) == 2
-    made.connection_lost(None)
+    protocol.connection_lost(None)

@@ -18,10 +18,10 @@ ADDRESSES = st.builds("{}@{}".format, LOCALS, DOMAINS) | st.text(max_size=20) | 
 
 def by_the_library(text: str) -> str | None:
     try:
-        found = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
+        address = validate_email(text, check_deliverability=False, allow_smtputf8=False, strict=True)
     except (EmailNotValidError, ValueError):
         return None
-    return found.ascii_email
+    return address.ascii_email
 
 
 @settings(deadline=None)

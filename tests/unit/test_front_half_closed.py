@@ -129,12 +129,12 @@ async def test_a_request_stays_behind_one_that_aiohttp_has_not_begun() -> None:
         return web.Response()
 
     loop = asyncio.get_running_loop()
-    made: Any = connection.Connection(web.Server(nobody), Gates(SlowDispatcher()), loop=loop)  # type: ignore[arg-type]
-    made.connection_made(FakeTransport())
+    protocol: Any = connection.Connection(web.Server(nobody), Gates(SlowDispatcher()), loop=loop)  # type: ignore[arg-type]
+    protocol.connection_made(FakeTransport())
     await asyncio.sleep(0)
-    made.data_received(get("/long"))
+    protocol.data_received(get("/long"))
     await asyncio.sleep(0)
-    assert not made._messages
-    made.data_received(get("/plain"))
-    assert made._state is connection.State.AIOHTTP, "it would be answered before the first one"
-    made.connection_lost(None)
+    assert not protocol._messages
+    protocol.data_received(get("/plain"))
+    assert protocol._state is connection.State.AIOHTTP, "it would be answered before the first one"
+    protocol.connection_lost(None)

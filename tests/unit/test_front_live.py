@@ -108,8 +108,8 @@ class Page:
         """Its next news."""
         async with asyncio.timeout(5):
             while await self.live.next_check(self.feed):
-                if told := self.read():
-                    return told
+                if news := self.read():
+                    return news
         raise AssertionError("there is no more")
 
 
@@ -139,8 +139,8 @@ async def test_a_hundred_pages_cost_one_look_and_one_encoding(view: View, live: 
         assert await live.next_check(feed)
         looks = view.looks
         view.put(quota("a", held=1))
-        told = await asyncio.gather(*(page.next() for page in pages))
-        assert told == [{"p.a": 4}] * 100
+        news = await asyncio.gather(*(page.next() for page in pages))
+        assert news == [{"p.a": 4}] * 100
         assert len({id(page.event) for page in pages}) == 1
         assert view.looks - looks <= 3
 

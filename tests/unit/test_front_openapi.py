@@ -180,12 +180,12 @@ def test_counts_of_a_queue_say_that_they_lag() -> None:
 
 
 def test_if_match_says_when_a_stale_version_is_refused() -> None:
-    said = [
+    descriptions = [
         parameter["description"]
         for methods in DOCUMENT["paths"].values()
         for operation in methods.values()
         for parameter in operation.get("parameters", ())
         if parameter.get("name") == "If-Match"
     ]
-    assert len(said) == 2
-    assert all("412" in each and "200 if the requested state is already reached" in each for each in said)
+    assert len(descriptions) == 2
+    assert all("412" in each and "200 if the requested state is already reached" in each for each in descriptions)

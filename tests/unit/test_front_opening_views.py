@@ -68,8 +68,8 @@ def test_the_clock_alone_turns_what_is_kept(pages: Pages) -> None:
     pages.view.tell(OpeningSet(seq=1, opening=OPENING))
     pages.view.set("p.1", 3, opens_at_ms=1000, closes_at_ms=5000)
     pages.view.set("p.2", 0, opens_at_ms=1000, closes_at_ms=8000)
-    seen = {at_ms: pages.states(at_ms) for at_ms in (0, 999, 1000, 4999, 5000, 7999, 8000)}
-    assert seen == {
+    states = {at_ms: pages.states(at_ms) for at_ms in (0, 999, 1000, 4999, 5000, 7999, 8000)}
+    assert states == {
         0: 3 * ["not-open"],
         999: 3 * ["not-open"],
         1000: 3 * ["open"],
@@ -110,14 +110,14 @@ def test_each_moment_of_one_minute_has_an_id_of_its_own(pages: Pages) -> None:
         pages.view.set(f"p.{number}", 3, opens_at_ms=at_ms)
     assert [(each.id, each.opens_at) for each in pages.list()] == [(id_, moment(at)) for id_, at in moments.items()]
 
-    def found(opening_id: str) -> str | None:
+    def opens_at(opening_id: str) -> str | None:
         one = listed_opening(pages.services, pages.cache, opening_id)
         return one.opens_at if one else None
 
-    assert {id_: found(id_) for id_ in moments} == {id_: moment(at) for id_, at in moments.items()}
-    assert found("p-19700101T0000") == moment(7_000), "a minute's own id is that of its first moment"
+    assert {id_: opens_at(id_) for id_ in moments} == {id_: moment(at) for id_, at in moments.items()}
+    assert opens_at("p-19700101T0000") == moment(7_000), "a minute's own id is that of its first moment"
     for nobody in ("T000008", "T000007251", "T000060", "T00000", "T0000072", "T0002"):
-        assert found(f"p-19700101{nobody}") is None
+        assert opens_at(f"p-19700101{nobody}") is None
 
 
 def test_a_called_off_opening_says_what_it_was_for(pages: Pages) -> None:

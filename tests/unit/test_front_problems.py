@@ -68,8 +68,8 @@ def test_a_request_that_does_not_arrive_is_refused_alike_with_and_without_a_body
 
 def test_a_fixed_beacon_leaves_staff_with_a_next_step() -> None:
     kind = waiting_problems.BEACON_FIXED
-    for said in (kind.next.id, kind.next.en):
-        assert "GET /v1/openings/{id}/queue (`beacon`)" in said
+    for text in (kind.next.id, kind.next.en):
+        assert "GET /v1/openings/{id}/queue (`beacon`)" in text
     assert "cancelling this opening and creating a new one" in kind.next.en
     assert "membatalkan pembukaan ini dan membuat yang baru" in kind.next.id
 

@@ -154,8 +154,8 @@ def test_a_front_has_its_share(clock: Clock) -> None:
 
 def test_many_fronts_leave_a_network_enough_on_one_connection(clock: Clock) -> None:
     limits = front_limits(clock, processes=64, rate_network_burst=64)
-    asked = [limits.network("203.0.113.1", []) > 0 for _ in range(BURST_SHARE_MIN + 1)]
-    assert asked.count(False) == BURST_SHARE_MIN
+    refusals = [limits.network("203.0.113.1", []) > 0 for _ in range(BURST_SHARE_MIN + 1)]
+    assert refusals.count(False) == BURST_SHARE_MIN
 
 
 def test_a_person_has_their_whole_rate_in_each_front(clock: Clock) -> None:
@@ -166,9 +166,9 @@ def test_a_person_has_their_whole_rate_in_each_front(clock: Clock) -> None:
 def test_a_person_is_counted_by_program(clock: Clock) -> None:
     limits = front_limits(clock, rate_person_burst=1)
     person = Sealing(create_key_ring()).person
-    asked = [person("p", "3578014107900001"), person("q", "3578014107900001"), person("p", "3578014107900002")]
-    assert [limits.people([each]) for each in asked] == [0, 0, 0]
-    assert limits.people([asked[0]]) == 1
+    persons = [person("p", "3578014107900001"), person("q", "3578014107900001"), person("p", "3578014107900002")]
+    assert [limits.people([each]) for each in persons] == [0, 0, 0]
+    assert limits.people([persons[0]]) == 1
 
 
 def test_every_person_of_a_group_is_counted(clock: Clock) -> None:
@@ -192,13 +192,13 @@ def test_a_group_waits_for_the_one_who_must_wait_longest(clock: Clock) -> None:
 def test_retry_after_is_rounded_up_and_jittered(clock: Clock) -> None:
     limits = front_limits(clock, rate_api_key_per_s=0.4, rate_api_key_burst=1)
     limits.check_api_key(7)
-    said = set()
+    delays = set()
     for _ in range(200):
         with pytest.raises(Refused) as caught:
             limits.check_api_key(7)
         assert caught.value.kind is RATE_LIMITED
-        said.add(caught.value.headers["Retry-After"])
-    assert said == {str(seconds) for seconds in range(3, 3 + JITTER_S_MAX + 1)}  # 2.5 s, rounded up
+        delays.add(caught.value.headers["Retry-After"])
+    assert delays == {str(seconds) for seconds in range(3, 3 + JITTER_S_MAX + 1)}  # 2.5 s, rounded up
 
 
 def test_nobody_has_no_limit(clock: Clock) -> None:
@@ -264,9 +264,9 @@ def test_the_caller_is_the_last_one_that_no_proxy_of_ours_is(
 def test_what_the_header_says_never_helps_who_is_no_proxy(address: object, forwarded: list[str]) -> None:
     networks = Networks(LOOPBACK, prefix_v4=24, prefix_v6=56)
     peer = str(address)
-    found = networks.network(peer, forwarded)
+    network = networks.network(peer, forwarded)
     if networks.network(peer, ["192.0.2.1"]) != "192.0.2.0/24":
-        assert found == networks.network(peer, [])
+        assert network == networks.network(peer, [])
 
 
 @given(st.ip_addresses(v=4), st.lists(st.text(max_size=30), max_size=4))
@@ -285,7 +285,7 @@ def test_a_proxy_that_is_no_network_is_refused(value: object) -> None:
 
 def test_proxies_pass_from_process_to_process() -> None:
     settings = Settings(trusted_proxies=["10.0.0.0/8", " ::1 "])
-    said = settings.model_dump(mode="json")["trusted_proxies"]
-    assert said == "10.0.0.0/8,::1/128"
-    assert Settings(trusted_proxies=said).trusted_proxies == settings.trusted_proxies
+    proxies = settings.model_dump(mode="json")["trusted_proxies"]
+    assert proxies == "10.0.0.0/8,::1/128"
+    assert Settings(trusted_proxies=proxies).trusted_proxies == settings.trusted_proxies
     assert Settings(trusted_proxies="").trusted_proxies == ()

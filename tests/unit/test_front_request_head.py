@@ -74,10 +74,10 @@ def test_what_is_not_plain_is_unclear(nothing_known: dict[object, object], data:
 
 @pytest.fixture
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> dict[object, object]:
-    known: dict[object, object] = {}
-    monkeypatch.setattr(heads, "_SHAPES", known)
+    shapes: dict[object, object] = {}
+    monkeypatch.setattr(heads, "_SHAPES", shapes)
     monkeypatch.setattr(heads, "_TRIED", {})
-    return known
+    return shapes
 
 
 def remembered() -> str:
@@ -172,13 +172,13 @@ def test_what_is_remembered_is_bounded(nothing_known: dict[object, object]) -> N
 
 def test_heads_of_many_shapes_by_turns_are_read_as_well(nothing_known: dict[object, object]) -> None:
     shapes = [PLAIN.replace(b"Host: x", f"Host: x\r\nUser-Agent: {number}".encode()) for number in range(5)]
-    known = [read(data).head for data in shapes]
+    expected = [read(data).head for data in shapes]
     for _ in range(heads.MISSES_MAX):
-        assert [read(data).head for data in shapes] == known
+        assert [read(data).head for data in shapes] == expected
     for _ in range(heads.MISSES_MAX):
         read(shapes[4])
     (tried,) = heads._TRIED.values()
-    assert tried.head is known[4]  # from now on these are the ones that are not cut
+    assert tried.head is expected[4]  # from now on these are the ones that are not cut
 
 
 @pytest.mark.parametrize("cut", range(1, len(PLAIN)))

@@ -27,18 +27,18 @@ def front(code):
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     return pid, Front(False)
 
-said = []
+exited = []
 arbiter = object.__new__(RollingArbiter)
 log = SimpleNamespace(**dict.fromkeys(("debug", "info", "warning", "error", "critical"), lambda *_: None))
-told = lambda _arbiter, front: said.append(front)
-arbiter.__dict__.update(log=log, reexec_pid=0, dirty_arbiter_pid=0, cfg=SimpleNamespace(child_exit=told))
+note_exit = lambda _arbiter, front: exited.append(front)
+arbiter.__dict__.update(log=log, reexec_pid=0, dirty_arbiter_pid=0, cfg=SimpleNamespace(child_exit=note_exit))
 failed = [front(arbiter.WORKER_BOOT_ERROR) for _ in range(3)]
 ended = front(0)
 serving = Front(True)
 RollingArbiter.WORKERS = dict([*failed, ended, (1, serving)])
 arbiter.reap_workers()
 assert RollingArbiter.WORKERS == {1: serving}
-assert all(each.closed and each in said for _, each in [*failed, ended])
+assert all(each.closed and each in exited for _, each in [*failed, ended])
 try:
     os.waitpid(-1, os.WNOHANG)
 except ChildProcessError:
@@ -60,9 +60,9 @@ def test_a_reload_that_meets_an_unexpected_error_is_refused(error: Exception) ->
 
     arbiter = object.__new__(RollingArbiter)
     arbiter.__dict__.update(app=SimpleNamespace(reload=fail), _old_age=0)
-    with capture_logs() as said:
+    with capture_logs() as logs:
         arbiter.reload()
-    (line,) = said
+    (line,) = logs
     assert (line["event"], line["log_level"], arbiter._old_age) == ("settings_refused", "error", 0)
     assert line["reason"].startswith(f"{type(error).__name__}: ")
     assert "\n" not in line["reason"]

@@ -32,12 +32,12 @@ class Front:
         self.dispatcher = self
         self.stopping = asyncio.Event()
         self.connections: list[Any] = []
-        self.asked = 0
+        self.requests = 0
         self.lost = False
         self._answer = answer
 
     def take(self, caller: Any, _request: Request) -> bool:
-        self.asked += 1
+        self.requests += 1
         if self._answer is not None:
             caller.send(self._answer)
         return True
@@ -67,10 +67,10 @@ async def connected(
 
     loop, front, manager = asyncio.get_running_loop(), Front(answer), web.Server(nobody)
 
-    def made() -> Any:
+    def new_connection() -> Any:
         return connection.Connection(manager, front, loop=loop, keepalive_timeout=keepalive_s)  # type: ignore[arg-type]
 
-    listening = await loop.create_server(made, "127.0.0.1", 0)
+    listening = await loop.create_server(new_connection, "127.0.0.1", 0)
     with socket.socket() as caller:
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         caller.setblocking(False)
@@ -102,12 +102,12 @@ def test_whoever_takes_nothing_is_answered_no_more(run: Run) -> None:
         async with connected(ANSWER, LONG_S) as (front, caller):
             loop = asyncio.get_running_loop()
             await loop.sock_sendall(caller, REQUEST)
-            await until(lambda: front.asked > 0)
+            await until(lambda: front.requests > 0)
             await loop.sock_sendall(caller, REQUEST)
             await until(lambda: front.connections[0]._received == REQUEST)  # read, and kept
-            assert front.asked == 1
+            assert front.requests == 1
             assert await taken(caller, 2 * len(ANSWER)) == 2 * len(ANSWER)
-            assert front.asked == 2
+            assert front.requests == 2
 
     run(ask())
 
@@ -118,7 +118,7 @@ def test_an_answer_that_is_left_lying_ends_the_connection(run: Run) -> None:
         async with connected(ANSWER) as (front, caller):
             await asyncio.get_running_loop().sock_sendall(caller, REQUEST)
             await until(lambda: front.lost)
-            assert front.asked == 1
+            assert front.requests == 1
 
     run(ask())
 
@@ -128,7 +128,7 @@ def test_shutting_down_waits_until_an_answer_was_taken(run: Run) -> None:
     async def ask() -> None:
         async with connected(ANSWER, LONG_S) as (front, caller):
             await asyncio.get_running_loop().sock_sendall(caller, REQUEST)
-            await until(lambda: front.asked > 0)
+            await until(lambda: front.requests > 0)
             front.stopping.set()
             ending = asyncio.create_task(front.connections[0].shutdown(LONG_S))
             done, _ = await asyncio.wait([ending], timeout=KEEPALIVE_S)

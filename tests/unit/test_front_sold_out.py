@@ -94,9 +94,9 @@ class Page:
         cache = AnswerCache(self.view, ticket_rules=TicketRules(self.view))
         cache.ticket_rules.refresh(self.view.clock_ms)
         ids = self.view.alternatives(self.quota, 1, 5, self.view.clock_ms).ids
-        found = [self.view.program.quotas[id_] for id_ in ids]
+        quotas = [self.view.program.quotas[id_] for id_ in ids]
         members = {
-            "alternatives": [msgspec.Raw(cache.fragment(each, self.view.clock_ms)) for each in found],
+            "alternatives": [msgspec.Raw(cache.fragment(each, self.view.clock_ms)) for each in quotas],
             "next_opening": next(iter(next_openings(self.services, cache, "p")), None),
             **next_members(self.services, cache, "p"),
         }
@@ -110,7 +110,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Page:
 
 def test_a_body_is_the_whole_problem(page: Page) -> None:
     body = msgspec.json.decode(page.ask())
-    assert [found["id"] for found in body["alternatives"]] == [NEAR]
+    assert [each["id"] for each in body["alternatives"]] == [NEAR]
     assert body["next_opening"]["opens_at"] == "1970-01-01T00:00:05Z"
     assert page.ask() == page.anew()
 
@@ -152,7 +152,7 @@ def test_the_clock_turns_it_at_once(page: Page) -> None:
     page.view.clock_ms = 4999
     assert page.ask() is first
     page.view.clock_ms = 5000
-    assert [found["id"] for found in msgspec.json.decode(page.ask())["alternatives"]] == [NEAR, LATER]
+    assert [each["id"] for each in msgspec.json.decode(page.ask())["alternatives"]] == [NEAR, LATER]
 
 
 def test_an_answer_that_would_be_the_same_is_given_again(page: Page) -> None:

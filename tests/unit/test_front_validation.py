@@ -187,16 +187,16 @@ def test_a_key_that_is_named_twice_is_named(body: bytes, pointer: str, name: str
     ):
         refused = refusal_of(read)
         assert refused is not None
-        (found,) = refused.findings
-        assert (found.pointer, found.code) == (pointer, "repeated-key")
-        assert f"`{name}`" in found.detail.id
-        assert f"`{name}`" in found.detail.en
+        (finding,) = refused.findings
+        assert (finding.pointer, finding.code) == (pointer, "repeated-key")
+        assert f"`{name}`" in finding.detail.id
+        assert f"`{name}`" in finding.detail.en
 
 
 def test_a_number_that_is_named_twice_does_not_come_back() -> None:
     refused = refusal_of(lambda: read_confirm(f'{{"{NIK}": 1, "{NIK}": 2}}'.encode()))
     assert refused is not None
-    assert [(found.pointer, found.code) for found in refused.findings] == [("", "repeated-key")]
+    assert [(finding.pointer, finding.code) for finding in refused.findings] == [("", "repeated-key")]
     assert NIK.encode() not in problem_body(refused, "id") + problem_body(refused, "en")
 
 
@@ -217,7 +217,7 @@ def test_repeated_keys_are_found_exactly(pairs: Any) -> None:
     body = written(pairs).encode()
     findings = Findings()
     read_json(body, findings)
-    assert any(found.code == "repeated-key" for found in findings.all()) == repeats(pairs) == has_repeated_keys(body)
+    assert any(each.code == "repeated-key" for each in findings.all()) == repeats(pairs) == has_repeated_keys(body)
 
 
 @pytest.mark.parametrize("body", [b'{"payment_reference": ""}', b'{"payment_reference": null}', b"{}", b""])
@@ -246,13 +246,13 @@ def test_null_is_as_if_left_out() -> None:
 def test_nothing_but_nulls_changes_nothing(body: bytes) -> None:
     refused = refusal_of(lambda: read_quota_change(body, QUOTA, 0))
     assert refused is not None
-    assert [found.code for found in refused.findings] == ["change-empty"]
+    assert [finding.code for finding in refused.findings] == ["change-empty"]
 
 
 def test_a_byte_order_mark_is_named() -> None:
     refused = refusal_of(lambda: read_confirm(b"\xef\xbb\xbf{}"))
     assert refused is not None
-    (found,) = refused.findings
-    assert found.code == "invalid-json"
-    assert "BOM" in found.detail.id
-    assert "BOM" in found.detail.en
+    (finding,) = refused.findings
+    assert finding.code == "invalid-json"
+    assert "BOM" in finding.detail.id
+    assert "BOM" in finding.detail.en

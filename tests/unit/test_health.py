@@ -61,24 +61,24 @@ def test_what_is_missing_is_named() -> None:
     assert all(value is True for value in readiness().values() if isinstance(value, bool))
     health.expect("surabaya")
     health.note_fault("surabaya", "ledger", "fenced: behind the records")
-    said = readiness()
-    assert (said["ledger"], said["records"]) == (False, True)
-    assert said["missing"] == {"surabaya": "ledger: fenced: behind the records"}
+    status = readiness()
+    assert (status["ledger"], status["records"]) == (False, True)
+    assert status["missing"] == {"surabaya": "ledger: fenced: behind the records"}
     served.fresh = False
     assert readiness()["records"] is False
 
 
 def test_a_worker_that_starts_is_not_ready() -> None:
-    said = worker_readiness(Health(), lambda: None)()
-    assert said["worker"] is False
-    assert "starting" in str(said["missing"])
+    status = worker_readiness(Health(), lambda: None)()
+    assert status["worker"] is False
+    assert "starting" in str(status["missing"])
 
 
 STAKE = "3 confirmed bookings (4 places) and 2 holds are only in the ledger"
 
 
 @pytest.mark.parametrize(
-    ("found", "part", "reason"),
+    ("outcome", "part", "reason"),
     [
         (RecordsUnavailable("PostgreSQL does not answer"), "records", "PostgreSQL does not answer"),
         (LedgerUnreachable("the ledger does not answer"), "ledger", "the ledger does not answer"),
@@ -96,13 +96,13 @@ STAKE = "3 confirmed bookings (4 places) and 2 holds are only in the ledger"
     ],
 )
 async def test_the_owner_says_what_it_found(
-    found: Exception | Ownership, part: str, reason: str, monkeypatch: pytest.MonkeyPatch
+    outcome: Exception | Ownership, part: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def compared(*_: object, **__: object) -> Comparison:
-        if isinstance(found, Exception):
-            raise found
+        if isinstance(outcome, Exception):
+            raise outcome
         meta = LedgerMeta(position=Position(epoch=1, seq=1), owned=False, run_id="r")
-        return Comparison(verdict=found, meta=meta, recorded=Position(epoch=1, seq=2), latest_epoch=1)
+        return Comparison(verdict=outcome, meta=meta, recorded=Position(epoch=1, seq=2), latest_epoch=1)
 
     async def counted(*_: object) -> AtStake:
         return AtStake(confirmed=3, places=4, held=2)
@@ -146,7 +146,7 @@ def test_what_a_recorder_lacks_is_named_where_nobody_else_has_an_answer() -> Non
     health = Health()
     health.expect("surabaya")
     health.note_recorder("surabaya", "RecordsUnavailable: PostgreSQL does not answer", "records")
-    said = "no answer yet; its recorder: RecordsUnavailable: PostgreSQL does not answer"
-    assert health.missing() == {"surabaya": ("records", said)}
+    expected = "no answer yet; its recorder: RecordsUnavailable: PostgreSQL does not answer"
+    assert health.missing() == {"surabaya": ("records", expected)}
     health.note_recorder("surabaya", "")
     assert health.missing() == {"surabaya": ("ledger", "no answer yet")}

@@ -36,7 +36,7 @@ def listed(headers: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         f"{IDEMPOTENCY_KEY_CHARS_MAX} printable ASCII characters",
         f"{DEFAULTS['tombstone_ms'] // 3_600_000} hours after its reservation has ended",
@@ -58,8 +58,8 @@ def listed(headers: str) -> str:
         f"may send {listed(TAKEN)}, and read {listed(EXPOSED)}.",
     ],
 )
-def test_a_limit_is_named_as_it_is(said: str) -> None:
-    assert said in WORDS
+def test_a_limit_is_named_as_it_is(text: str) -> None:
+    assert text in WORDS
 
 
 def test_head_and_body_have_the_same_time() -> None:
@@ -69,9 +69,9 @@ def test_head_and_body_have_the_same_time() -> None:
 def test_the_refusal_that_is_shown_reads_as_it_does() -> None:
     shown = next(json.loads(each.content) for each in tokens(PAGE) if each.type == "fence" and each.info == "json")
     sold_out = PROBLEM_TYPES["sold-out"]
-    said = {"title": sold_out.title.en, "status": 409, "detail": sold_out.detail.en, "next": sold_out.next.en}
-    assert {name: shown[name] for name in said} == said
-    assert {*shown} - {"type", *said} <= {*sold_out.members}
+    expected = {"title": sold_out.title.en, "status": 409, "detail": sold_out.detail.en, "next": sold_out.next.en}
+    assert {name: shown[name] for name in expected} == expected
+    assert {*shown} - {"type", *expected} <= {*sold_out.members}
 
 
 def test_every_refusal_has_the_status_that_is_named() -> None:

@@ -43,14 +43,14 @@ def test_a_key_takes_over_at_its_moment_and_the_former_one_opens() -> None:
 
 def test_what_is_listed_has_no_keys_in_it() -> None:
     ring = rotated(create_key_ring(), NOW_MS, 0)
-    said = msgspec.json.encode(described(ring, NOW_MS))
-    assert all(msgspec.json.encode(key) not in said for key in (ring.identity, *ring.sealing.values()))
+    listing = msgspec.json.encode(described(ring, NOW_MS))
+    assert all(msgspec.json.encode(key) not in listing for key in (ring.identity, *ring.sealing.values()))
 
 
 def test_running_processes_follow_the_file(path: Path) -> None:
     front, other = following(path), following(path)
-    told: list[str] = []
-    front.on_rotation(lambda: told.append(front.active))
+    keys: list[str] = []
+    front.on_rotation(lambda: keys.append(front.active))
     before = front.seal(ID, b"before")
     assert not front.refresh()
     now_ms = time.time_ns() // 1_000_000
@@ -61,7 +61,7 @@ def test_running_processes_follow_the_file(path: Path) -> None:
     with_moment = msgspec.structs.replace(load_key_ring(path, create=False), next_from_ms=now_ms - 1)
     replace_key_ring(path, with_moment)
     assert front.refresh()
-    assert told == ["k1", "k2"]
+    assert keys == ["k1", "k2"]
     after = front.seal(ID, b"after")
     assert after.startswith("k2.")
     assert (front.open(ID, before), front.open(ID, after)) == (b"before", b"after")

@@ -129,9 +129,9 @@ def test_an_entry_of_a_thousand_unknown_events_is_read() -> None:
     ids=repr,
 )
 def test_its_reservation_is_made_out_where_it_can_be(event: Any, reservation: str | None) -> None:
-    (found,) = entry([event]).events
-    assert isinstance(found, Unreadable)
-    assert found.reservation_id == reservation
+    (result,) = entry([event]).events
+    assert isinstance(result, Unreadable)
+    assert result.reservation_id == reservation
 
 
 @pytest.mark.parametrize("sealed", [[], ["another"], "none", [5], [ENVELOPE, "another"]], ids=repr)
@@ -202,13 +202,13 @@ EVENTS = st.tuples(KINDS, st.lists(ANYTHING, max_size=8)).map(lambda event: [eve
 
 @given(events=st.lists(EVENTS, min_size=1, max_size=4), sealed=st.none() | ANYTHING)
 def test_whatever_events_an_entry_has_each_is_read_or_kept(events: list[Any], sealed: Any) -> None:
-    found = entry(events, payload=msgpack.packb(events), sealed=sealed).events
-    assert [each.seq for each in found] == list(range(7, 7 + len(events)))
-    kept = [each.packed for each in found if isinstance(each, Unreadable)]
+    results = entry(events, payload=msgpack.packb(events), sealed=sealed).events
+    assert [each.seq for each in results] == list(range(7, 7 + len(events)))
+    kept = [each.packed for each in results if isinstance(each, Unreadable)]
     assert all(packed in msgpack.packb(events) for packed in kept)
-    known = {each.seq for each in read_events(7, msgpack.packb(events)) if not isinstance(each, Unreadable)}
-    assert known >= {each.seq for each in found if not isinstance(each, Unreadable)}
-    for each in found:
+    seqs = {each.seq for each in read_events(7, msgpack.packb(events)) if not isinstance(each, Unreadable)}
+    assert seqs >= {each.seq for each in results if not isinstance(each, Unreadable)}
+    for each in results:
         if isinstance(each, Unreadable):
             decode_one(each.seq, each.packed, each.envelopes)
 
@@ -244,14 +244,14 @@ def test_packed_events_are_read_as_they_were() -> None:
 
 def test_no_other_module_knows_the_positions_of_packed_events() -> None:
     root = Path(reservasi.__file__).parent
-    found = {
+    places = {
         f"{path.relative_to(root)}:{node.lineno}"
         for path in root.rglob("*.py")
         if path.name != "entries.py" and "front" not in path.parts  # which never sees a packed event
         for node in ast.walk(ast.parse(path.read_text()))
         if _starts_like_an_event(node)
     }
-    assert not found
+    assert not places
 
 
 def _starts_like_an_event(node: ast.AST) -> TypeGuard[ast.List | ast.MatchSequence | ast.Compare]:

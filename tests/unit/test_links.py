@@ -22,7 +22,7 @@ def pages() -> list[str]:
 
 def lost(page: Path, root: Path = ROOT) -> list[str]:
     """The links of a page that lead nowhere, or out of the repository."""
-    found = []
+    broken = []
     for link in links(page.read_text()):
         if "://" in link or link.startswith("mailto:"):
             continue
@@ -30,8 +30,8 @@ def lost(page: Path, root: Path = ROOT) -> list[str]:
         target = (page.parent / name).resolve() if name else page
         exists = target.exists() and target.is_relative_to(root)
         if not exists or (anchor and (target.suffix != ".md" or anchor not in anchors(target.read_text()))):
-            found.append(link)
-    return found
+            broken.append(link)
+    return broken
 
 
 @pytest.mark.parametrize("page", pages())

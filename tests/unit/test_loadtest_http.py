@@ -42,13 +42,13 @@ class Keeping(Connection):
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: asyncio.Queue[int | str] = asyncio.Queue()
+        self.results: asyncio.Queue[int | str] = asyncio.Queue()
 
     def answered(self, answer: Answer) -> None:
-        self.said.put_nowait(answer.status)
+        self.results.put_nowait(answer.status)
 
     def lost(self, error: UnreadableAnswer) -> None:
-        self.said.put_nowait(str(error))
+        self.results.put_nowait(str(error))
 
 
 async def test_a_connection_hands_over_each_answer_and_says_when_none_will_come() -> None:
@@ -65,7 +65,7 @@ async def test_a_connection_hands_over_each_answer_and_says_when_none_will_come(
         _, connection = await asyncio.get_running_loop().create_connection(Keeping, HOST, port)
         assert connection.transport is not None
         connection.transport.write(request("GET", "/", {"Accept": "text/plain"}))
-        assert await connection.said.get() == 201
+        assert await connection.results.get() == 201
         connection.transport.write(request("PUT", "/", {}, b"last"))
-        assert await connection.said.get() == "the server closed the connection"
+        assert await connection.results.get() == "the server closed the connection"
         assert connection.transport is None

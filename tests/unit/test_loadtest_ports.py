@@ -9,9 +9,9 @@ from loadtest.stage import ports
 
 
 def test_no_port_is_named_twice_and_all_lie_below_those_of_outgoing_connections() -> None:
-    found = [*ports.free_ports(20), ports.free_port(), *ports.free_ports(20)]
-    assert len(set(found)) == 41
-    assert all(ports.LOWEST <= port <= ports.HIGHEST for port in found)
+    numbers = [*ports.free_ports(20), ports.free_port(), *ports.free_ports(20)]
+    assert len(set(numbers)) == 41
+    assert all(ports.LOWEST <= port <= ports.HIGHEST for port in numbers)
 
 
 def test_a_port_that_somebody_has_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

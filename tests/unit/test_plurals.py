@@ -20,18 +20,18 @@ PROGRAM = read_program(Path(__file__).parents[2] / "config" / "programs" / "sura
 
 
 @pytest.mark.parametrize(
-    ("count", "said"),
+    ("count", "text"),
     [
         (0, "the draw agrees"),
         (1, "the draw agrees, and the number of 1 ticket with it"),
         (2, "the draw agrees, and the numbers of 2 tickets with it"),
     ],
 )
-def test_the_tickets_of_a_draw(count: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tickets_of_a_draw(count: int, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = [Recomputed(ticket_id=f"t{n}", number=n, joined_before_opening=True) for n in range(count)]
     public = PublicDraw(joined=9, commitment="0" * 64)
     _report("p-1", public, Verdict(findings=[], numbers=numbers), as_json=False)
-    assert capsys.readouterr().out.splitlines()[-1] == said
+    assert capsys.readouterr().out.splitlines()[-1] == text
 
 
 def test_what_is_counted() -> None:
@@ -48,13 +48,13 @@ def test_the_places_that_a_closing_affects() -> None:
     assert who_is_there([one, one]).startswith("2 places are held or confirmed in 2 reservations;")
 
 
-@pytest.mark.parametrize(("places", "said"), [(1, "1 place"), (2, "2 places")])
-def test_the_places_of_an_opening(places: int, said: str) -> None:
+@pytest.mark.parametrize(("places", "text"), [(1, "1 place"), (2, "2 places")])
+def test_the_places_of_an_opening(places: int, text: str) -> None:
     body = OpeningBody(
         id="p-1", program="surabaya", opens_at="2026-11-27T07:00:00Z", state="open", quotas=1, places=places
     )
-    assert shown_opening(body, PROGRAM, "en").size == said
-    assert f"{said}. ".encode() in openings_ics([body], PROGRAM, None, "en")
+    assert shown_opening(body, PROGRAM, "en").size == text
+    assert f"{text}. ".encode() in openings_ics([body], PROGRAM, None, "en")
 
 
 def test_the_notes_of_faults() -> None:

@@ -86,8 +86,8 @@ def test_a_port_that_was_lost_since_it_was_chosen_is_exchanged_before_the_worker
     moved = processes.settings.worker_admin_port
     assert moved not in (port, settings.port, settings.admin_port)
     assert handed_port(tmp_path) == moved
-    said = " ".join(capsys.readouterr().err.split())
-    assert f"worker_admin_port: {port} is in use now; the worker uses {moved}" in said
+    output = " ".join(capsys.readouterr().err.split())
+    assert f"worker_admin_port: {port} is in use now; the worker uses {moved}" in output
     monkeypatch.setattr("reservasi.cli.whole_service.refuse_reload", lambda *_: None)  # no stores run here
 
     async def reload() -> None:
@@ -116,11 +116,11 @@ def test_a_port_that_was_chosen_is_never_exchanged(tmp_path: Path) -> None:
 def test_who_loses_a_port_is_told_which_setting_and_how_to_choose_another(taken: int, name: str, how: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         ports.take(name, "127.0.0.1", taken)
-    said = str(refused.value)
-    assert said.startswith(f"{name}: 127.0.0.1:{taken} cannot be used: Address already in use; stop what")
-    assert how in said
-    assert f"process {os.getpid()}: " in said, "who has it is named"
-    assert "\n" not in said
+    message = str(refused.value)
+    assert message.startswith(f"{name}: 127.0.0.1:{taken} cannot be used: Address already in use; stop what")
+    assert how in message
+    assert f"process {os.getpid()}: " in message, "who has it is named"
+    assert "\n" not in message
 
 
 def test_a_port_that_may_move_is_no_reason_to_refuse(tmp_path: Path, taken: int) -> None:

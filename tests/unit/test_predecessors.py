@@ -34,15 +34,15 @@ def lock_file(data_dir: Path) -> Path:
 
 
 def test_only_who_inherited_the_lock_is_waited_for_and_killed(data_dir: Path, lock_file: Path) -> None:
-    told: list[Left] = []
+    processes: list[Left] = []
     with ExitStack() as stack:
-        with processes_lock(data_dir, 0, told.extend) as lock:
+        with processes_lock(data_dir, 0, processes.extend) as lock:
             heir = stack.enter_context(process(lock))
         reading = lock_file.open("rb")
         backup = stack.enter_context(process(reading.fileno()))
         reading.close()
-        with processes_lock(data_dir, 0.1, told.extend) as lock:
-            assert [each.pid for each in told] == [heir.pid]
+        with processes_lock(data_dir, 0.1, processes.extend) as lock:
+            assert [each.pid for each in processes] == [heir.pid]
             assert heir.wait(5) == -9
             assert backup.poll() is None
             assert holders(lock) == []
@@ -52,15 +52,15 @@ def test_no_file_of_another_process_is_asked_for_anything(
     data_dir: Path, lock_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stat of one on a server that is away would not return."""
-    asked: list[str] = []
+    paths: list[str] = []
     stat = os.stat
 
     def noted(path: Any, *words: Any, **named: Any) -> os.stat_result:
-        asked.append(str(path))
+        paths.append(str(path))
         return stat(path, *words, **named)
 
     with processes_lock(data_dir, 0, lambda _: None) as lock, process(lock) as heir:
         monkeypatch.setattr(os, "stat", noted)
         assert [each.pid for each in holders(lock)] == [heir.pid]
         monkeypatch.undo()
-    assert not [each for each in asked if "/fd/" in each]
+    assert not [each for each in paths if "/fd/" in each]

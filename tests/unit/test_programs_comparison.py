@@ -104,16 +104,16 @@ def opening(opens_at_ms: int = FRIDAY_MS, arrived: int = 0) -> Opening:
     return Opening(id="desa-1", terms=terms, arrived=arrived)
 
 
-def after(found: Plan, existing: Iterable[Quota]) -> list[Quota]:
+def after(result: Plan, existing: Iterable[Quota]) -> list[Quota]:
     """The quotas once the plan has been carried out."""
     quotas = {quota.id: quota for quota in existing}
-    for each in found.closing:
+    for each in result.closing:
         quotas[each.quota.id] = changed_by(each.quota, "import", closed=True)
-    for change in found.changed:
+    for change in result.changed:
         terms = {name: getattr(change.terms, name) for name in QuotaTerms.__struct_fields__}
         differing = {name: value for name, value in terms.items() if value != getattr(change.quota.terms, name)}
         quotas[change.quota.id] = changed_by(change.quota, "import", **differing)
-    for new in found.new:
+    for new in result.new:
         assert new.terms is not None
         quotas[new.quota] = Quota(id=new.quota, terms=new.terms, counts=QuotaCounts())
     return list(quotas.values())
@@ -127,25 +127,25 @@ def open_windows(quotas: Iterable[Quota]) -> list[tuple[str, str, int]]:
 
 
 def test_the_same_file_again_changes_nothing() -> None:
-    found = plan(program(), imported(program()))
-    assert (found.new, found.changed, found.kept, found.outside, found.unchanged) == ((), (), (), (), 4)
-    assert found.only_adds
-    assert not found.says_more
+    result = plan(program(), imported(program()))
+    assert (result.new, result.changed, result.kept, result.outside, result.unchanged) == ((), (), (), (), 4)
+    assert result.only_adds
+    assert not result.says_more
 
 
 def test_later_dates_are_new() -> None:
-    found = plan(program(), imported(program()), last=TUESDAY)
-    assert (len(found.new), found.unchanged, found.total) == (4, 4, 8)
-    assert found.only_adds
+    result = plan(program(), imported(program()), last=TUESDAY)
+    assert (len(result.new), result.unchanged, result.total) == (4, 4, 8)
+    assert result.only_adds
 
 
 @pytest.mark.parametrize(("before", "behind"), [(60, 30), (30, 60), (60, 40), (40, 60), (30, 80), (120, 15)])
 def test_another_slot_length_keeps_the_places_and_leaves_no_overlap(before: int, behind: int) -> None:
     existing = imported(program(offices=[office(slot_minutes=before)]))
     wanted = program(offices=[office(slot_minutes=behind)])
-    found = plan(wanted, existing)
-    assert not found.only_adds
-    quotas = after(found, existing)
+    result = plan(wanted, existing)
+    assert not result.only_adds
+    quotas = after(result, existing)
     assert open_windows(quotas) == open_windows(imported(wanted))
     assert sum(capacity for _, _, capacity in open_windows(quotas)) == 40
     again = plan(wanted, quotas)
@@ -156,8 +156,8 @@ def test_another_slot_length_keeps_the_places_and_leaves_no_overlap(before: int,
 
 def test_people_in_a_window_that_moves_are_known() -> None:
     existing = imported(program(), at0800=QuotaCounts(confirmed=7), at0900=QuotaCounts(held=1))
-    found = plan(program(offices=[office(slot_minutes=30)]), existing)
-    first = next(each for each in found.changed if each.quota.terms.start == "08:00")
+    result = plan(program(offices=[office(slot_minutes=30)]), existing)
+    first = next(each for each in result.changed if each.quota.terms.start == "08:00")
     assert first.moves_window
     assert (first.terms.end, first.terms.capacity, first.capacity_wanted) == ("08:30", 7, 5)
 
@@ -176,11 +176,11 @@ def test_people_in_a_window_that_moves_are_known() -> None:
 )
 def test_what_the_file_does_not_have_is_outside(changes: dict[str, Any], why: Why, outside: int) -> None:
     existing = imported(program(), at1100=QuotaCounts(held=1, confirmed=2))
-    found = plan(program(**changes), existing)
-    assert [each.why for each in found.outside] == [why] * outside
-    assert sum(each.people for each in found.outside) == 3
-    assert len(found.closing) == outside
-    quotas = after(found, existing)
+    result = plan(program(**changes), existing)
+    assert [each.why for each in result.outside] == [why] * outside
+    assert sum(each.people for each in result.outside) == 3
+    assert len(result.closing) == outside
+    quotas = after(result, existing)
     open_windows(quotas)
     assert plan(program(**changes), quotas).only_adds, "closed once, people or not"
 
@@ -198,9 +198,9 @@ def test_fewer_places_are_taken_back_as_far_as_they_are_free() -> None:
 def test_more_places_and_other_policies_follow_the_file() -> None:
     policies = {"hold_s": 3600, "return_delay_min_s": 1, "return_delay_max_s": 2, "applicants_max": 5}
     wanted = program(offices=[office(quotas=[share(per_day=80)])], policies=policies)
-    found = plan(wanted, imported(program()))
-    assert [each.terms for each in found.changed] == [each.terms for each in imported(wanted)]
-    assert {change.term for each in found.changed for change in each.changes} == {
+    result = plan(wanted, imported(program()))
+    assert [each.terms for each in result.changed] == [each.terms for each in imported(wanted)]
+    assert {change.term for each in result.changed for change in each.changes} == {
         "capacity",
         "hold_ms",
         "return_min_ms",
@@ -216,9 +216,9 @@ def test_more_places_and_other_policies_follow_the_file() -> None:
 def test_what_staff_changed_is_kept_and_the_rest_follows_the_file(by_staff: dict[str, Any]) -> None:
     first, *rest = imported(program())
     existing = [changed_by(first, "staff:ani", **by_staff), *rest]
-    found = plan(program(), existing)
-    assert found.only_adds
-    assert [(each.quota.id, each.terms[0].term) for each in found.kept] == [(first.id, next(iter(by_staff)))]
+    result = plan(program(), existing)
+    assert result.only_adds
+    assert [(each.quota.id, each.terms[0].term) for each in result.kept] == [(first.id, next(iter(by_staff)))]
     policies = {"hold_s": 60, "return_delay_min_s": 0, "return_delay_max_s": 0, "applicants_max": 5}
     wanted = program(offices=[office(quotas=[share(per_day=20)])], policies=policies)
     quotas = {quota.id: quota for quota in after(plan(wanted, existing), existing)}
@@ -236,9 +236,9 @@ def test_what_an_import_closed_it_opens_again_and_what_staff_closed_stays_closed
     existing = [changed_by(first, "staff:ani", closed=True), *rest]
     quotas = after(plan(closed, existing), existing)
     assert all(quota.terms.closed for quota in quotas)
-    found = plan(program(), quotas)
-    assert [each.quota.id for each in found.kept] == [first.id]
-    assert {quota.id for quota in after(found, quotas) if quota.terms.closed} == {first.id}
+    result = plan(program(), quotas)
+    assert [each.quota.id for each in result.kept] == [first.id]
+    assert {quota.id for quota in after(result, quotas) if quota.terms.closed} == {first.id}
 
 
 def test_what_staff_opened_again_outside_the_file_stays_open_unless_it_is_in_the_way() -> None:
@@ -246,18 +246,18 @@ def test_what_staff_opened_again_outside_the_file_stays_open_unless_it_is_in_the
     existing = imported(program())
     quotas = after(plan(shorter, existing), existing)
     quotas = [changed_by(quota, "staff:ani", closed=False) if quota.terms.closed else quota for quota in quotas]
-    found = plan(shorter, quotas)
-    assert found.only_adds
-    assert [each.by_hand for each in found.outside] == [True, True]
+    result = plan(shorter, quotas)
+    assert result.only_adds
+    assert [each.by_hand for each in result.outside] == [True, True]
     assert [each.closes for each in plan(program(offices=[office(slot_minutes=240)]), quotas).outside] == [True] * 3
 
 
 def test_a_quota_changed_by_hand_is_closed_where_it_lies_outside() -> None:
     """Otherwise it would overlap, or sell for an office that is gone; its terms stay."""
     existing = [changed_by(quota, "staff:ani", capacity=77) for quota in imported(program())]
-    found = plan(program(offices=[office(slot_minutes=120)]), existing)
-    assert len(found.closing) == 2
-    assert {quota.terms.capacity for quota in after(found, existing)} == {77}
+    result = plan(program(offices=[office(slot_minutes=120)]), existing)
+    assert len(result.closing) == 2
+    assert {quota.terms.capacity for quota in after(result, existing)} == {77}
 
 
 @pytest.mark.parametrize(
@@ -278,9 +278,9 @@ def test_by_hand_is_what_an_import_did_not_set(version: int, remembered: tuple[i
 def test_quotas_of_an_opening_stay_with_it_and_it_is_named() -> None:
     moved_ms = FRIDAY_MS + 3_600_000
     existing = [changed_by(quota, "staff:ani", opens_at_ms=moved_ms) for quota in imported(program())]
-    found = plan(program(), existing, openings=[opening(moved_ms, arrived=3)])
-    assert (found.changed, found.kept, found.unchanged) == ((), (), 4)
-    (affected,) = found.openings
+    result = plan(program(), existing, openings=[opening(moved_ms, arrived=3)])
+    assert (result.changed, result.kept, result.unchanged) == ((), (), 4)
+    (affected,) = result.openings
     assert (affected.opening.arrived, affected.quotas, affected.elsewhere, affected.moments_ms) == (
         3,
         4,
@@ -311,8 +311,8 @@ def test_a_paused_opening_keeps_its_quotas_beyond_its_end() -> None:
     ]
     for paused, named in ((True, 1), (False, 0)):
         of = msgspec.structs.replace(opening(), paused=paused)
-        found = compare(later, sooner, imported(program()), [of], behind_ms)
-        assert (len(found.openings), len(found.changed)) == (named, 0 if paused else 4)
+        result = compare(later, sooner, imported(program()), [of], behind_ms)
+        assert (len(result.openings), len(result.changed)) == (named, 0 if paused else 4)
 
 
 def test_an_opening_whose_quotas_the_file_does_not_have_is_named() -> None:
@@ -322,28 +322,28 @@ def test_an_opening_whose_quotas_the_file_does_not_have_is_named() -> None:
 
 def test_an_opening_that_has_passed_is_as_good_as_another_one() -> None:
     existing = imported(program())
-    found = compare(program(), expand(program(), MONDAY, MONDAY, open_now=True), existing, [], FRIDAY_MS + 1)
-    assert (found.changed, found.kept) == ((), ())
+    result = compare(program(), expand(program(), MONDAY, MONDAY, open_now=True), existing, [], FRIDAY_MS + 1)
+    assert (result.changed, result.kept) == ((), ())
 
 
 def test_windows_that_are_over_are_left_alone() -> None:
     half_past_nine_ms = int(dt.datetime(2026, 11, 30, 2, 30, tzinfo=dt.UTC).timestamp() * 1000)
     existing = imported(program(), at0800=QuotaCounts(confirmed=3), at0900=QuotaCounts(confirmed=2))
-    found = plan(program(offices=[office(id="ulp")]), existing, now_ms=half_past_nine_ms)
-    assert [(each.quota.terms.start, each.people, each.closes) for each in found.outside] == [
+    result = plan(program(offices=[office(id="ulp")]), existing, now_ms=half_past_nine_ms)
+    assert [(each.quota.terms.start, each.people, each.closes) for each in result.outside] == [
         ("09:00", 2, False),  # nobody can claim it any more
         ("10:00", 0, True),
         ("11:00", 0, True),
     ]
-    assert found.over == 1
+    assert result.over == 1
 
 
 def test_windows_of_the_file_that_are_over_are_not_created() -> None:
     nine_ms = int(dt.datetime(2026, 11, 30, 2, tzinfo=dt.UTC).timestamp() * 1000)
-    found = plan(program(), [], now_ms=nine_ms)
-    assert [each.terms.start for each in found.new if each.terms] == ["09:00", "10:00", "11:00"]
-    assert (found.past, found.total) == (1, 4)
-    again = plan(program(), after(found, []), now_ms=nine_ms + 1)
+    result = plan(program(), [], now_ms=nine_ms)
+    assert [each.terms.start for each in result.new if each.terms] == ["09:00", "10:00", "11:00"]
+    assert (result.past, result.total) == (1, 4)
+    again = plan(program(), after(result, []), now_ms=nine_ms + 1)
     assert (again.new, again.past, again.unchanged) == ((), 1, 3)
     retired = plan(program(), [], now_ms=nine_ms + 10**9)
     assert (retired.new, retired.past) == ((), 4)
@@ -352,8 +352,8 @@ def test_windows_of_the_file_that_are_over_are_not_created() -> None:
 def test_windows_end_at_midnight() -> None:
     late = office(hours={"mon": {"open": "22:00", "close": "24:00"}})
     existing = imported(program(offices=[late]))
-    found = plan(program(offices=[late | {"slot_minutes": 120}]), existing)
-    assert open_windows(after(found, existing)) == [("22:00", "24:00", 40)]
+    result = plan(program(offices=[late | {"slot_minutes": 120}]), existing)
+    assert open_windows(after(result, existing)) == [("22:00", "24:00", 40)]
 
 
 def test_only_open_windows_of_the_same_line_and_date_overlap() -> None:

@@ -58,9 +58,9 @@ def office(**changes: Any) -> dict[str, Any]:
 
 
 def terms(quotas: list[model.SetQuota]) -> list[model.QuotaTerms]:
-    found = [quota.terms for quota in quotas]
-    assert None not in found
-    return [one for one in found if one is not None]
+    results = [quota.terms for quota in quotas]
+    assert None not in results
+    return [one for one in results if one is not None]
 
 
 def on(day: dt.date, **changes: Any) -> list[model.QuotaTerms]:
@@ -157,18 +157,18 @@ def test_nobody_cancels_a_slot_that_has_begun() -> None:
         "applicants_max": 1,
         "cancel_until": {"days_before": 0, "time": "10:00"},
     }
-    found = {one.start: (one.cancel_until_ms - one.closes_at_ms) // 60_000 for one in on(MONDAY, policies=policies)}
-    assert found["08:00"] == 0
-    assert found["10:00"] == 0
-    assert found["11:00"] == -60
+    minutes = {one.start: (one.cancel_until_ms - one.closes_at_ms) // 60_000 for one in on(MONDAY, policies=policies)}
+    assert minutes["08:00"] == 0
+    assert minutes["10:00"] == 0
+    assert minutes["11:00"] == -60
 
 
 def test_a_share_may_keep_narrower_hours_and_other_windows() -> None:
     shares = [
         {"service": "baru", "channel": "online", "per_slot": 2, "start": "09:00", "end": "10:30", "slot_minutes": 30}
     ]
-    found = on(MONDAY, offices=[office(quotas=shares)])
-    assert [(one.start, one.end, one.capacity) for one in found] == [
+    windows = on(MONDAY, offices=[office(quotas=shares)])
+    assert [(one.start, one.end, one.capacity) for one in windows] == [
         ("09:00", "09:30", 2),
         ("09:30", "10:00", 2),
         ("10:00", "10:30", 2),
@@ -187,8 +187,8 @@ def test_weekends_holidays_and_collective_leave_are_closed() -> None:
 
 
 def test_without_collective_leave() -> None:
-    found = dates(dt.date(2026, 12, 23), dt.date(2026, 12, 28), holidays={"country": "ID", "categories": ["public"]})
-    assert found == ["2026-12-23", "2026-12-24", "2026-12-28"]
+    days = dates(dt.date(2026, 12, 23), dt.date(2026, 12, 28), holidays={"country": "ID", "categories": ["public"]})
+    assert days == ["2026-12-23", "2026-12-24", "2026-12-28"]
 
 
 def test_the_files_own_dates_win() -> None:
@@ -320,10 +320,10 @@ def test_expansion_is_idempotent_and_does_not_depend_on_the_range(name: str) -> 
     ],
 )
 def test_a_week_of_the_shipped_programs(name: str, quotas: int, places_a_day: list[int]) -> None:
-    found = terms(expansion.expand(shipped(name), MONDAY, SUNDAY))
-    assert len(found) == quotas
+    windows = terms(expansion.expand(shipped(name), MONDAY, SUNDAY))
+    assert len(windows) == quotas
     places: Counter[str] = Counter()
-    for one in found:
+    for one in windows:
         places[one.date] += one.capacity
     assert [places[date] for date in sorted(places)] == places_a_day
 
@@ -388,11 +388,11 @@ def test_lookups() -> None:
 
 @given(places=st.integers(0, 100_000), parts=st.integers(1, 300))
 def test_spreading_is_exact_and_even(places: int, parts: int) -> None:
-    found = expansion.spread(places, parts)
-    assert sum(found) == places
-    assert len(found) == parts
-    assert max(found) - min(found) <= 1
-    assert found == sorted(found, reverse=True)
+    shares = expansion.spread(places, parts)
+    assert sum(shares) == places
+    assert len(shares) == parts
+    assert max(shares) - min(shares) <= 1
+    assert shares == sorted(shares, reverse=True)
 
 
 @settings(max_examples=60, deadline=None)
@@ -404,9 +404,9 @@ def test_spreading_is_exact_and_even(places: int, parts: int) -> None:
 def test_the_places_of_a_day_are_the_figure_in_the_file(per_day: list[int], slot_minutes: int, offset: int) -> None:
     day = MONDAY + dt.timedelta(days=offset)
     shares = [{"service": "baru", "channel": f"c{number}", "per_day": places} for number, places in enumerate(per_day)]
-    found = on(day, offices=[office(quotas=shares, slot_minutes=slot_minutes)])
+    windows = on(day, offices=[office(quotas=shares, slot_minutes=slot_minutes)])
     sums = Counter({share["channel"]: 0 for share in shares})
-    for one in found:
+    for one in windows:
         sums[one.channel] += one.capacity
         assert one.capacity > 0
-    assert not found or [sums[f"c{number}"] for number in range(len(per_day))] == per_day
+    assert not windows or [sums[f"c{number}"] for number in range(len(per_day))] == per_day

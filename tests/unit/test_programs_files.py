@@ -302,11 +302,11 @@ def test_which_programs_are_shipped() -> None:
 def test_one_fault_is_named_with_line_and_field(
     tmp_path: Path, *, old: str, new: str, line: int, field: str, message: str
 ) -> None:
-    found = findings(tmp_path, changed(old, new))
-    assert (line, field) in [finding[:2] for finding in found], found
-    assert message in next(finding[2] for finding in found if finding[:2] == (line, field))
+    faults = findings(tmp_path, changed(old, new))
+    assert (line, field) in [finding[:2] for finding in faults], faults
+    assert message in next(finding[2] for finding in faults if finding[:2] == (line, field))
     # a fault may have one consequence, never a flood
-    assert len(found) <= 3, found
+    assert len(faults) <= 3, faults
 
 
 def test_announced_openings_are_checked(tmp_path: Path) -> None:
@@ -329,8 +329,8 @@ def test_duplicate_ids_are_found_in_every_list(tmp_path: Path) -> None:
     channel = '\n[[channels]]\nid = "online"\nname = { id = "x", en = "y" }\npublic = true\n'
     office = GOOD[GOOD.index("[[offices]]") :]
     quota = office[office.index("[[offices.quotas]]") :]
-    found = findings(tmp_path, GOOD + quota + service + channel + office)
-    assert [finding[:2] for finding in found] == [
+    faults = findings(tmp_path, GOOD + quota + service + channel + office)
+    assert [finding[:2] for finding in faults] == [
         (48, "offices[0].quotas[1]"),
         (54, "services[1].id"),
         (58, "channels[1].id"),
@@ -359,9 +359,9 @@ def test_all_faults_are_collected_in_the_order_of_their_lines(tmp_path: Path) ->
 
 
 def test_a_flood_of_findings_is_cut(tmp_path: Path) -> None:
-    found = findings(tmp_path, GOOD + "".join(f"x{number} = 1\n" for number in range(500)))
-    assert len(found) == files.FINDINGS_MAX + 1
-    assert found[-1] == (0, "file", "400 more findings are not shown")
+    faults = findings(tmp_path, GOOD + "".join(f"x{number} = 1\n" for number in range(500)))
+    assert len(faults) == files.FINDINGS_MAX + 1
+    assert faults[-1] == (0, "file", "400 more findings are not shown")
 
 
 def test_more_quotas_than_a_program_may_have(tmp_path: Path) -> None:

@@ -61,12 +61,12 @@ last = -inf'''
 
 def paths(value: Any, path: str = "") -> list[str]:
     """Every path in what tomllib read."""
-    found = [path] if path else []
+    result = [path] if path else []
     if isinstance(value, dict):
-        found += [p for key, item in value.items() for p in paths(item, f"{path}.{key}" if path else key)]
+        result += [p for key, item in value.items() for p in paths(item, f"{path}.{key}" if path else key)]
     elif isinstance(value, list):
-        found += [p for number, item in enumerate(value) for p in paths(item, f"{path}[{number}]")]
-    return found
+        result += [p for number, item in enumerate(value) for p in paths(item, f"{path}[{number}]")]
+    return result
 
 
 def test_every_path_has_its_line() -> None:

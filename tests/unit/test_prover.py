@@ -26,7 +26,7 @@ class View:
     def __init__(self, program: str) -> None:
         self.program = program
         self.asked_at = float("-inf")
-        self.told: list[LedgerMeta | Exception] = []
+        self.results: list[LedgerMeta | Exception] = []
 
     def due_at(self, _now: float, *, busy_s: float, idle_s: float) -> float:
         assert busy_s < idle_s
@@ -35,18 +35,18 @@ class View:
     def note_asked(self, now: float) -> None:
         self.asked_at = now
 
-    def note_answered(self, seen: LedgerMeta) -> None:
-        self.told.append(seen)
+    def note_answered(self, meta: LedgerMeta) -> None:
+        self.results.append(meta)
 
     def note_unanswered(self, error: Exception) -> None:
-        self.told.append(error)
+        self.results.append(error)
 
 
 class Servers:
     """Connections that note who is asked about together; `fails` says why one that is asked about cannot be answered."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, ...]] = []
+        self.requests: list[tuple[str, ...]] = []
         self.answers = asyncio.Event()
         self.answers.set()
         self.fails: dict[str, Exception] = {}
@@ -59,7 +59,7 @@ class Servers:
             assert program not in self._in_use, "a connection is for one at a time"
             self._in_use.add(program)
             self.open_to.add(program)
-            self.asked.append(tuple(programs))
+            self.requests.append(tuple(programs))
             try:
                 if any(each.startswith("slow") for each in programs):
                     await self.answers.wait()
@@ -100,42 +100,42 @@ async def proved(servers: Servers) -> AsyncIterator[Proved]:
     await prover.close()
 
 
-async def _all_told(views: Sequence[View], times: int) -> None:
-    async def told() -> bool:
-        return all(len(view.told) >= times for view in views)
+async def _all_answered(views: Sequence[View], times: int) -> None:
+    async def is_done() -> bool:
+        return all(len(view.results) >= times for view in views)
 
-    await eventually(told)
+    await eventually(is_done)
 
 
-async def _asked(servers: Servers, times: int) -> None:
+async def _requested(servers: Servers, times: int) -> None:
     async def often_enough() -> bool:
-        return len(servers.asked) >= times
+        return len(servers.requests) >= times
 
     await eventually(often_enough)
 
 
 async def test_those_of_one_server_are_asked_about_together(servers: Servers, proved: Proved) -> None:
     views = proved("a1", "b1", "a2", "a3")
-    await _all_told(views, 5)
-    assert set(servers.asked) == {("a1", "a2", "a3"), ("b1",)}
-    assert all(seen.run_id == view.program for view in views for seen in view.told)
+    await _all_answered(views, 5)
+    assert set(servers.requests) == {("a1", "a2", "a3"), ("b1",)}
+    assert all(meta.run_id == view.program for view in views for meta in view.results)
 
 
 async def test_a_ledger_that_has_moved_does_not_cost_the_others_their_views(servers: Servers, proved: Proved) -> None:
     servers.fails["a2"] = LedgerUnreachable("the slot is served elsewhere")
     views = proved("a1", "a2", "a3")
-    await _all_told(views, 3)
+    await _all_answered(views, 3)
     for view in views:
-        assert all(isinstance(told, LedgerUnreachable) == (view.program == "a2") for told in view.told)
+        assert all(isinstance(result, LedgerUnreachable) == (view.program == "a2") for result in view.results)
 
 
 async def test_who_was_asked_alone_keeps_no_connection(servers: Servers, proved: Proved) -> None:
     servers.fails["a2"] = LedgerUnreachable("the slot is served elsewhere")
     views = proved("a1", "a2", "a3")
-    await _all_told(views, 1)
+    await _all_answered(views, 1)
     del servers.fails["a2"]
-    told = len(views[1].told)
-    await _all_told(views, told + 3)
+    count = len(views[1].results)
+    await _all_answered(views, count + 3)
     assert len(servers.open_to) == 1
 
 
@@ -145,19 +145,19 @@ async def test_one_that_is_silent_alone_does_not_cost_the_others_their_time(serv
     views = proved("slow1", "slow2", "slow3")
 
     async def all_asked_alone() -> bool:
-        return {("slow1",), ("slow2",), ("slow3",)} <= set(servers.asked)
+        return {("slow1",), ("slow2",), ("slow3",)} <= set(servers.requests)
 
     async def asked_together() -> bool:
-        return ("slow1", "slow2", "slow3") in servers.asked
+        return ("slow1", "slow2", "slow3") in servers.requests
 
     await eventually(asked_together)
     servers.answers.set()
     await asyncio.sleep(0)
     servers.answers.clear()
     await eventually(all_asked_alone)
-    assert not any(view.told for view in views), "one of them waited for another"
+    assert not any(view.results for view in views), "one of them waited for another"
     servers.answers.set()
-    await _all_told(views, 1)
+    await _all_answered(views, 1)
 
 
 async def test_nobody_is_asked_without_a_pause_whoever_hurries(servers: Servers) -> None:
@@ -171,10 +171,10 @@ async def test_nobody_is_asked_without_a_pause_whoever_hurries(servers: Servers)
     for _ in range(300):
         prover.hurry()
         await asyncio.sleep(0)
-    await _asked(servers, 3)
-    asked, passed_s = len(servers.asked), loop.time() - began
+    await _requested(servers, 3)
+    requests, passed_s = len(servers.requests), loop.time() - began
     await prover.close()
-    assert asked <= passed_s / PAUSE_MIN_S + 1
+    assert requests <= passed_s / PAUSE_MIN_S + 1
 
 
 async def test_a_server_that_is_silent_is_given_up_for_all_at_once(servers: Servers, proved: Proved) -> None:
@@ -182,27 +182,27 @@ async def test_a_server_that_is_silent_is_given_up_for_all_at_once(servers: Serv
     silent.__cause__ = TimeoutError()
     servers.fails["a2"] = silent
     views = proved("a1", "a2", "a3")
-    await _all_told(views, 2)
-    assert {told for view in views for told in view.told} == {silent}
-    assert set(servers.asked) == {("a1", "a2", "a3")}, "each alone would wait as long again"
+    await _all_answered(views, 2)
+    assert {result for view in views for result in view.results} == {silent}
+    assert set(servers.requests) == {("a1", "a2", "a3")}, "each alone would wait as long again"
 
 
 async def test_a_slow_server_does_not_keep_the_others_waiting(servers: Servers, proved: Proved) -> None:
     servers.answers.clear()
     slow, quick = proved("slow", "quick")
-    await _all_told([quick], 5)
-    assert not slow.told
-    assert servers.asked.count(("slow",)) == 1, "it was asked again before it answered"
+    await _all_answered([quick], 5)
+    assert not slow.results
+    assert servers.requests.count(("slow",)) == 1, "it was asked again before it answered"
     servers.answers.set()
-    await _all_told([slow], 2)
+    await _all_answered([slow], 2)
 
 
 async def test_a_bug_is_told_to_those_whom_it_concerns(servers: Servers, proved: Proved) -> None:
     servers.fails["a1"] = ZeroDivisionError()
     views = proved("a1", "b1")
-    await _all_told(views, 3)
-    assert all(isinstance(told, ZeroDivisionError) for told in views[0].told)
-    assert not any(isinstance(told, Exception) for told in views[1].told)
+    await _all_answered(views, 3)
+    assert all(isinstance(result, ZeroDivisionError) for result in views[0].results)
+    assert not any(isinstance(result, Exception) for result in views[1].results)
 
 
 async def test_an_answer_that_comes_late_says_nothing_of_a_view_that_was_begun_anew() -> None:
@@ -218,7 +218,7 @@ async def test_an_answer_that_comes_late_says_nothing_of_a_view_that_was_begun_a
 
 
 @pytest.mark.parametrize(
-    ("here", "seen", "fresh"),
+    ("here", "position", "fresh"),
     [
         (Position(epoch=1, seq=7, chain="a"), Position(epoch=1, seq=7, chain="a"), True),
         (Position(epoch=1, seq=7, chain="a"), Position(epoch=2, seq=7, chain="a"), True),
@@ -230,17 +230,17 @@ async def test_an_answer_that_comes_late_says_nothing_of_a_view_that_was_begun_a
     ids=["there", "owned-anew", "beyond", "behind", "another-chain", "beyond-what-was-lost"],
 )
 async def test_a_view_is_as_old_as_the_question_whose_answer_it_has_reached(
-    here: Position, seen: Position, fresh: bool
+    here: Position, position: Position, fresh: bool
 ) -> None:
     following = _following(Position(epoch=1, seq=5))
     following.note_asked(3.0)
     following.view.position = here  # it was read on while the answer was on its way
-    following.note_answered(LedgerMeta(position=seen, owned=True, run_id=""))
+    following.note_answered(LedgerMeta(position=position, owned=True, run_id=""))
     assert (following.fresh_at == 3.0) == fresh
 
 
 @pytest.mark.parametrize(
-    ("seen", "owned", "lost"),
+    ("position", "owned", "lost"),
     [
         (HERE, True, False),
         (Position(epoch=2, seq=9), True, False),
@@ -253,12 +253,12 @@ async def test_a_view_is_as_old_as_the_question_whose_answer_it_has_reached(
     ids=["there", "further", "not-owned", "emptied", "older", "older-lineage", "another-history"],
 )
 async def test_a_view_is_begun_anew_where_the_ledger_is_not_the_one_that_it_follows(
-    seen: Position, owned: bool, lost: bool
+    position: Position, owned: bool, lost: bool
 ) -> None:
     following = _following(HERE)
     following._lost = asyncio.get_running_loop().create_future()
     following.note_asked(3.0)
-    following.note_answered(LedgerMeta(position=seen, owned=owned, run_id=""))
+    following.note_answered(LedgerMeta(position=position, owned=owned, run_id=""))
     assert following._lost.done() == lost
 
 

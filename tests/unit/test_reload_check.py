@@ -25,8 +25,8 @@ def test_an_error_that_nobody_expects_refuses_the_reload_in_one_line(monkeypatch
     settings = load()
     with pytest.raises(ConfigurationError) as refused:
         refuse_reload(settings, settings, "front")
-    said = "a new process could not start: InsufficientPrivilegeError: permission denied for table programs"
-    assert str(refused.value) == said
+    expected = "a new process could not start: InsufficientPrivilegeError: permission denied for table programs"
+    assert str(refused.value) == expected
 
 
 @pytest.mark.parametrize("where", ["refuse_reload", "hand_out"])
@@ -46,8 +46,8 @@ def test_up_says_why_it_renews_nothing(tmp_path: Path, monkeypatch: pytest.Monke
         assert processes._renewal is not None
         await processes._renewal
 
-    with capture_logs() as said:
+    with capture_logs() as logs:
         asyncio.run(reload())
-    (line,) = [each for each in said if each["event"] == "settings_refused"]
+    (line,) = [each for each in logs if each["event"] == "settings_refused"]
     assert "InsufficientPrivilegeError" in line["reason"]
     assert processes.settings == settings

@@ -38,11 +38,11 @@ def test_what_is_handed_out_is_read_as_it_was_and_nothing_else_is(
     monkeypatch.setenv(HANDED_VARIABLE, str(handed_path(chosen)))
     monkeypatch.setenv("RESERVASI_PROCESSES", "many")
     write_file("this is no TOML")
-    found, read = begin(processes=None)
+    settings, read = begin(processes=None)
     absolute = {"data_dir": tmp_path / "here", "secrets_file": tmp_path / "here" / "secrets.json"}
-    assert found.model_dump() == {**chosen.model_dump(), **absolute}
-    hand_out(found.model_copy(update={"processes": 5}))
-    assert read_again(found, read).processes == 5
+    assert settings.model_dump() == {**chosen.model_dump(), **absolute}
+    hand_out(settings.model_copy(update={"processes": 5}))
+    assert read_again(settings, read).processes == 5
 
 
 def test_something_else_is_not_taken_for_what_was_handed_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -64,13 +64,13 @@ def test_what_changed_holds_and_what_needs_a_restart_stays() -> None:
     running = load(port=8081)
     write_file('log_level = "error"\nport = 8082\nadmin_port = 9999\nprocesses = 7\n')
     with capture_logs() as lines:
-        found = read_again(running, lambda: load(port=8081))
-    assert (found.log_level, found.processes) == ("error", 7)
-    assert (found.port, found.admin_port) == (8081, running.admin_port)
-    told = {line["event"]: line for line in lines}
-    assert told["settings_need_restart"]["settings"] == ["admin_port"]
-    assert "not checked now: run `reservasi doctor`" in told["settings_need_restart"]["advice"]
-    assert set(told["settings_read_again"]["changed"]) == {"log_level", "processes"}
+        settings = read_again(running, lambda: load(port=8081))
+    assert (settings.log_level, settings.processes) == ("error", 7)
+    assert (settings.port, settings.admin_port) == (8081, running.admin_port)
+    events = {line["event"]: line for line in lines}
+    assert events["settings_need_restart"]["settings"] == ["admin_port"]
+    assert "not checked now: run `reservasi doctor`" in events["settings_need_restart"]["advice"]
+    assert set(events["settings_read_again"]["changed"]) == {"log_level", "processes"}
 
 
 def test_what_fails_the_check_is_refused_and_nothing_is_said_to_have_changed() -> None:
@@ -78,8 +78,8 @@ def test_what_fails_the_check_is_refused_and_nothing_is_said_to_have_changed() -
     write_file('processes = 7\nsecrets_file = "elsewhere.json"\n')
     checked: list[Settings] = []
 
-    def check(found: Settings) -> None:
-        checked.append(found)
+    def check(settings: Settings) -> None:
+        checked.append(settings)
         raise ConfigurationError("another deployment's key ring")
 
     with capture_logs() as lines, pytest.raises(ConfigurationError, match="another deployment's"):

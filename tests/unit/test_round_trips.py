@@ -74,12 +74,12 @@ class Line:
 async def test_all_replies_come_together_however_they_arrive() -> None:
     line = Line()
     for _ in range(3):
-        asked = line.ask(3)
+        replies = line.ask(3)
         await asyncio.sleep(0)
         for part in (b"$2\r\nh", b"i\r\n:5\r", b"\n-ERR no", b" such\r\n"):
-            assert not asked.done()
+            assert not replies.done()
             line.trips.data_received(part)
-        first, second, third = await asked
+        first, second, third = await replies
         assert (first, second, str(third), type(third)) == (b"hi", 5, "ERR no such", ResponseError)
     assert (line.sent, line.transport.written) == (3, [b"x"] * 3)
 
@@ -87,10 +87,10 @@ async def test_all_replies_come_together_however_they_arrive() -> None:
 async def test_what_a_server_pushes_is_no_reply() -> None:
     line = Line()
     line.trips.data_received(b">2\r\n+message\r\n+1\r\n")
-    asked = line.ask(1)
+    replies = line.ask(1)
     await asyncio.sleep(0)
     line.trips.data_received(b">2\r\n+message\r\n+2\r\n+OK\r\n")
-    assert await asked == [b"OK"]
+    assert await replies == [b"OK"]
 
 
 async def test_a_reply_that_does_not_come_in_time() -> None:
@@ -119,11 +119,11 @@ async def test_a_later_round_trip_has_its_own_time() -> None:
 @pytest.mark.parametrize("error", [None, ConnectionResetError("reset")])
 async def test_whoever_waits_hears_that_the_connection_is_lost(error: Exception | None) -> None:
     line = Line()
-    asked = line.ask(1)
+    replies = line.ask(1)
     await asyncio.sleep(0)
     line.trips.connection_lost(error)
     with pytest.raises((LostConnection, ConnectionResetError)):
-        await asked
+        await replies
     assert line.trips.ended
     assert line.streams.lost == [error]
     with pytest.raises(LostConnection):
@@ -139,11 +139,11 @@ async def test_a_reply_that_nobody_asked_for_ends_the_round_trips() -> None:
 
 async def test_more_replies_than_commands() -> None:
     line = Line()
-    asked = line.ask(1)
+    replies = line.ask(1)
     await asyncio.sleep(0)
     line.trips.data_received(b"+OK\r\n+late\r\n")
     with pytest.raises(LostConnection):
-        await asked
+        await replies
 
 
 @pytest.mark.parametrize("half", [b"+lat", b"$5\r\nla"])
@@ -157,21 +157,21 @@ async def test_half_a_reply_that_nobody_asked_for(half: bytes) -> None:
 
 async def test_bytes_that_are_no_reply() -> None:
     line = Line()
-    asked = line.ask(1)
+    replies = line.ask(1)
     await asyncio.sleep(0)
     line.trips.data_received(b"hello\r\n")
     with pytest.raises(InvalidResponse):
-        await asked
+        await replies
     assert line.trips.ended
 
 
 async def test_an_error_that_is_no_answer_ends_the_call() -> None:
     line = Line()
-    asked = line.ask(1)
+    replies = line.ask(1)
     await asyncio.sleep(0)
     line.trips.data_received(b"-LOADING the dataset\r\n")
     with pytest.raises(BusyLoadingError):
-        await asked
+        await replies
 
 
 async def test_redis_py_reads_again_afterwards() -> None:

@@ -36,9 +36,9 @@ def handed(tmp_path: Path, name: str, **values: str) -> Path:
 def test_commands_take_the_stores_of_the_service_that_runs(tmp_path: Path) -> None:
     data_dir = handed(tmp_path, "data", redis_url="redis://ledger.example", postgres_dsn="", secrets_file="/keys.json")
     with running.announced(data_dir, "http://127.0.0.1:8080"):
-        found = configured()
-        assert (found.data_dir, found.redis_url) == (data_dir, "redis://ledger.example")
-        assert (found.postgres_dsn, found.secrets_file) == ("", Path("/keys.json"))
+        settings = configured()
+        assert (settings.data_dir, settings.redis_url) == (data_dir, "redis://ledger.example")
+        assert (settings.postgres_dsn, settings.secrets_file) == ("", Path("/keys.json"))
         assert configured_service().data_dir == Settings().data_dir  # a service never takes another's data
     assert configured().data_dir == Settings().data_dir
     assert running.services() == []
@@ -48,9 +48,9 @@ def test_commands_take_the_stores_of_the_service_that_runs(tmp_path: Path) -> No
 def test_what_was_said_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(f"RESERVASI_{name}", "/elsewhere" if "DIR" in name or "FILE" in name else "redis://elsewhere")
     with running.announced(handed(tmp_path, "data", redis_url="redis://ledger.example"), "http://127.0.0.1:8080"):
-        found = configured()
-        assert found.redis_url != "redis://ledger.example"
-        assert found.data_dir != tmp_path / "data"
+        settings = configured()
+        assert settings.redis_url != "redis://ledger.example"
+        assert settings.data_dir != tmp_path / "data"
         assert configured(data_dir=Path("/third")).data_dir == Path("/third")
 
 
@@ -70,9 +70,9 @@ def test_between_several_nobody_guesses(tmp_path: Path, capsys: pytest.CaptureFi
         with pytest.raises(typer.Exit) as refused:
             configured()
         assert refused.value.exit_code == 2
-        said = capsys.readouterr().err
-        assert f"--data-dir {first}" in said
-        assert f"--data-dir {second}" in said
+        output = capsys.readouterr().err
+        assert f"--data-dir {first}" in output
+        assert f"--data-dir {second}" in output
         assert process.stdin is not None
         process.stdin.close()
         process.wait()

@@ -115,11 +115,11 @@ def test_an_altered_or_foreign_envelope_does_not_open(sealing: Sealing) -> None:
 
 def test_a_key_ring_is_made_once_and_private(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "secrets.json"
-    made = load_key_ring(path, create=True)
+    ring = load_key_ring(path, create=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert load_key_ring(path, create=True) == load_key_ring(path, create=False) == made
-    assert made.active in made.sealing
-    assert made != create_key_ring()
+    assert load_key_ring(path, create=True) == load_key_ring(path, create=False) == ring
+    assert ring.active in ring.sealing
+    assert ring != create_key_ring()
     assert [each.name for each in path.parent.iterdir()] == ["secrets.json"], "no draft stays behind"
 
 
@@ -144,12 +144,12 @@ def test_processes_that_start_at_once_agree_on_one_ring(tmp_path: Path) -> None:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        found = {process.communicate(timeout=30)[0] for process in processes}
+        identities = {process.communicate(timeout=30)[0] for process in processes}
     finally:
         for process in processes:
             process.kill()
             process.wait()
-    (identity,) = found
+    (identity,) = identities
     assert len(identity.strip()) == 64
 
 

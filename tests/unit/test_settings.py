@@ -26,18 +26,18 @@ def _write_file(text: str) -> None:
 
 
 def test_defaults_need_nothing() -> None:
-    found = load()
-    assert (found.port, found.admin_port, found.processes) == (8080, 9090, 0)
-    assert found.data_dir == default_data_dir()
-    assert found.secrets_path == found.data_dir / "secrets.json"
+    settings = load()
+    assert (settings.port, settings.admin_port, settings.processes) == (8080, 9090, 0)
+    assert settings.data_dir == default_data_dir()
+    assert settings.secrets_path == settings.data_dir / "secrets.json"
 
 
 def test_flags_over_environment_over_file(monkeypatch: pytest.MonkeyPatch) -> None:
     _write_file("port = 1001\nadmin_port = 1001\nprocesses = 3\n")
     monkeypatch.setenv("RESERVASI_PORT", "1002")
     monkeypatch.setenv("RESERVASI_ADMIN_PORT", "1002")
-    found = load(port=1003, admin_port=None)
-    assert (found.port, found.admin_port, found.processes) == (1003, 1002, 3)
+    settings = load(port=1003, admin_port=None)
+    assert (settings.port, settings.admin_port, settings.processes) == (1003, 1002, 3)
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_a_misspelt_variable_is_told_with_the_one_that_was_meant(
 ) -> None:
     monkeypatch.setenv(variable, "1")
     assert read_settings({"data_dir": Path("elsewhere")}).data_dir == Path("elsewhere")
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err == f"the environment variable {variable} is no setting and is ignored; did you mean {meant}?\n"
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == f"the environment variable {variable} is no setting and is ignored; did you mean {meant}?\n"
 
 
 def test_variables_that_are_settings_or_something_else_are_not_told() -> None:
@@ -115,20 +115,20 @@ def test_a_bad_file_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("prot = 8080", "there is no setting prot, did you mean port?"),
         ("zzzzzzzz = 1", "there is no setting zzzzzzzz;"),
         ("[front]\nport = 1", "there is no setting front;"),
     ],
 )
-def test_a_setting_that_does_not_exist_is_named_with_file_and_list(line: str, said: str) -> None:
+def test_a_setting_that_does_not_exist_is_named_with_file_and_list(line: str, message: str) -> None:
     _write_file(f"{line}\n")
     with pytest.raises(ConfigurationError) as caught:
         load()
     heading, *lines = str(caught.value).splitlines()
     assert heading == "the settings cannot be used:"
-    assert [each.strip().startswith(f"config/reservasi.toml: {said}") for each in lines] == [True]
+    assert [each.strip().startswith(f"config/reservasi.toml: {message}") for each in lines] == [True]
     assert lines[0].endswith("docs/reference/settings.md lists all settings")
     assert (Path(settings_module.__file__).parents[1] / settings_module.LIST_OF_SETTINGS).exists()
 
@@ -181,9 +181,9 @@ def test_fronts_take_the_cores_that_they_may_use(monkeypatch: pytest.MonkeyPatch
 
 
 def test_settings_do_not_change() -> None:
-    found = load()
+    settings = load()
     with pytest.raises(ValueError, match="frozen"):
-        found.port = 1  # type: ignore[misc]
+        settings.port = 1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,9 @@ def test_a_worker_serves_programs_by_id_or_pattern(
     programs: str, served: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RESERVASI_PROGRAMS", programs)
-    found = load()
-    assert {each for each in ("surabaya", "batam-1", "batam-2") if found.serves(each)} == served
-    assert found.model_dump(mode="json")["programs"] == ",".join(found.programs)
+    settings = load()
+    assert {each for each in ("surabaya", "batam-1", "batam-2") if settings.serves(each)} == served
+    assert settings.model_dump(mode="json")["programs"] == ",".join(settings.programs)
 
 
 def test_a_file_names_programs_as_a_list() -> None:

@@ -16,11 +16,11 @@ SILENT_S = 0.02
 STREAMS = SimpleNamespace(connection_lost=lambda _error: None)
 
 
-def subscription(heard: list[bytes]) -> Subscription:
+def subscription(messages: list[bytes]) -> Subscription:
     def hear(message: bytes) -> None:
         if message == b"bad":
             raise ValueError("unreadable")
-        heard.append(message)
+        messages.append(message)
 
     transport: Any = SimpleNamespace(
         get_protocol=lambda: STREAMS, set_protocol=lambda _protocol: None, is_closing=lambda: False
@@ -35,13 +35,13 @@ def message(data: bytes, beginning: bytes = b"*3") -> bytes:
 
 @pytest.mark.parametrize("beginning", [b"*3", b">3"])
 async def test_messages_are_heard_however_they_arrive(beginning: bytes) -> None:
-    heard: list[bytes] = []
-    opened = subscription(heard)
+    messages: list[bytes] = []
+    opened = subscription(messages)
     sent = message(b"one", beginning) + message(b"two", beginning)
     for at in range(len(sent)):
         opened.data_received(sent[at : at + 1])
     opened.data_received(b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n")
-    assert heard == [b"one", b"two"]
+    assert messages == [b"one", b"two"]
     await opened.wait_for_silence(SILENT_S)
 
 
@@ -82,9 +82,9 @@ async def test_a_server_that_says_nothing_is_not_waited_for(tmp_path: Path, monk
     over = asyncio.Event()
 
     async def greets_and_is_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while not over.is_set() and (said := await reader.read(4096)):
-            if b"SUBSCRIBE" not in said:
-                writer.write(b"+OK\r\n" * said.count(b"*"))
+        while not over.is_set() and (data := await reader.read(4096)):
+            if b"SUBSCRIBE" not in data:
+                writer.write(b"+OK\r\n" * data.count(b"*"))
         writer.close()
 
     client = open_client(f"unix://{path}")

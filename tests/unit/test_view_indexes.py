@@ -220,11 +220,11 @@ class Views(RuleBasedStateMachine):
     @rule(places=st.integers(1, APPLICANTS_MAX))
     def ask_for_alternatives(self, places: int) -> None:
         for quota in self.view.quotas.values():
-            found = self.view.alternatives.near(quota, places, LIMIT, self.now_ms)
+            answer = self.view.alternatives.near(quota, places, LIMIT, self.now_ms)
             wanted = nearest(self.view.quotas.values(), quota, places, self.now_ms)
-            assert found.ids == tuple(each.id for each in wanted)
+            assert answer.ids == tuple(each.id for each in wanted)
             shown = [(each.terms, each.remaining) for each in wanted]
-            shown_then = self.offered.setdefault((found, found.contents.changes), shown)
+            shown_then = self.offered.setdefault((answer, answer.contents.changes), shown)
             assert shown_then == shown, "answers are reused as long as these changes are not more"
 
     def teardown(self) -> None:
@@ -283,9 +283,9 @@ class Views(RuleBasedStateMachine):
     @invariant()
     def what_changed_is_told(self) -> None:
         for version in (0, self.version - 2, self.version - 1, self.version):
-            told = {quota.id for quota in self.view.changed_since(version)}
-            assert told >= {quota_id for quota_id, at in self.changed_at.items() if at > version}
-            assert told == {quota_id for quota_id, at in self.view.changed_at.items() if at > version}
+            ids = {quota.id for quota in self.view.changed_since(version)}
+            assert ids >= {quota_id for quota_id, at in self.changed_at.items() if at > version}
+            assert ids == {quota_id for quota_id, at in self.view.changed_at.items() if at > version}
 
     def with_room(self) -> list[Quota]:
         return [quota for quota in self.view.quotas.values() if quota.remaining > 0]

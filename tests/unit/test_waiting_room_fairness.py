@@ -93,11 +93,11 @@ def dependence(numbers: Sequence[int], joined: int) -> tuple[float, float]:
 
 def examine(number: Draw, seeds: Sequence[bytes]) -> set[str]:
     """What is wrong with a way of drawing, by a drawing with each of these seeds."""
-    found = set()
+    faults = set()
 
     def judge(what: str, *deviations: float) -> None:
         if max(abs(each) for each in deviations) > Z:
-            found.add(what)
+            faults.add(what)
 
     drawings = {seed: drawn(number, seed) for seed in {*seeds, *SEEDS[:2]}}
     for seed in seeds:
@@ -112,7 +112,7 @@ def examine(number: Draw, seeds: Sequence[bytes]) -> set[str]:
     judge("the seed changes little", slope(first, second))
     mixed = drawn(number, SEEDS[0], beacon="round 4711")
     judge("the beacon changes little", slope(first, mixed))
-    return found
+    return faults
 
 
 def test_the_draw_passes() -> None:

@@ -70,9 +70,9 @@ def test_what_is_issued_is_read(number: int | None, tickets: Tickets) -> None:
 
 def test_any_jose_library_reads_it(token: str) -> None:
     key = OctKey.import_key(Sealing(RING).rotating_keys("ticket").keys["k1"])
-    found = jws.deserialize_compact(token, key, algorithms=["HS256"])
-    assert found.headers() == HEADER
-    assert json.loads(found.payload) == CLAIMS
+    ticket = jws.deserialize_compact(token, key, algorithms=["HS256"])
+    assert ticket.headers() == HEADER
+    assert json.loads(ticket.payload) == CLAIMS
     assert signed(HEADER, CLAIMS) == token
     assert token.endswith(".DAMKvW8dKsmjt7bKQ14qUut7C480FkM4Na28vtGllTc"), (
         "a change here spoils the tickets that people hold"

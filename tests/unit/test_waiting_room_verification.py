@@ -107,8 +107,8 @@ def test_a_changed_seed_is_found() -> None:
     both = public(seed=other.hex(), commitment=draw.commitment(other))
     assert problems(both) == []
     assert problems(both, noted_commitment=draw.commitment(SEED)) == [(0, Problem.COMMITMENT_DIFFERS)]
-    known = Claimed(ticket=ticket_of("siti"), number=number_of("siti"))
-    assert problems(both, known) == [(1, Problem.NUMBER_DIFFERS)]
+    claimed = Claimed(ticket=ticket_of("siti"), number=number_of("siti"))
+    assert problems(both, claimed) == [(1, Problem.NUMBER_DIFFERS)]
 
 
 def test_before_the_opening_there_is_nothing_to_check() -> None:
@@ -201,7 +201,7 @@ class Service:
     def call(self, *words: str) -> Result:
         return CliRunner().invoke(app, ["verify", "draw", "--url", self.url, "--opening", OPENING, *words])
 
-    def said(self, code: int, *words: str) -> Json:
+    def report(self, code: int, *words: str) -> Json:
         done = self.call(*words, "--json")
         assert done.exit_code == code, done.output
         document: Json = json.loads(done.stdout)
@@ -222,18 +222,18 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 
 def test_the_command_agrees_with_an_honest_draw(service: Service, tmp_path: Path) -> None:
-    assert service.said(0)["ok"] is True
+    assert service.report(0)["ok"] is True
     number = number_of("siti")
-    said = service.said(0, "--ticket", ticket_of("siti"), "--number", str(number))
-    assert [each["number"] for each in said["tickets"]] == [number]
-    assert said["findings"] == []
-    assert said["commitment"] == draw.commitment(SEED)
+    report = service.report(0, "--ticket", ticket_of("siti"), "--number", str(number))
+    assert [each["number"] for each in report["tickets"]] == [number]
+    assert report["findings"] == []
+    assert report["commitment"] == draw.commitment(SEED)
     file = tmp_path / "tickets.jsonl"
     lines = [{"ticket": ticket_of(f"p{each}"), "number": number_of(f"p{each}")} for each in range(300)]
     lines.append({"ticket": ticket_of("rini", JOINED + 1), "ticket_id": "as the service answers"})
     file.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
-    said = service.said(0, "--tickets", str(file), "--commitment", draw.commitment(SEED))
-    assert len(said["tickets"]) == 301
+    report = service.report(0, "--tickets", str(file), "--commitment", draw.commitment(SEED))
+    assert len(report["tickets"]) == 301
     words = service.call("--tickets", str(file))
     assert words.exit_code == 0
     assert "the draw agrees" in words.stdout
@@ -241,13 +241,15 @@ def test_the_command_agrees_with_an_honest_draw(service: Service, tmp_path: Path
 
 
 def test_the_command_finds_what_was_changed(service: Service, tmp_path: Path) -> None:
-    wrong = service.said(1, "--ticket", ticket_of("siti"), "--number", str(number_of("siti") + 1))
+    wrong = service.report(1, "--ticket", ticket_of("siti"), "--number", str(number_of("siti") + 1))
     assert wrong["ok"] is False
     assert [(each["problem"], each["ticket"]) for each in wrong["findings"]] == [("number-differs", 1)]
     file = tmp_path / "tickets.jsonl"
     file.write_text(json.dumps({"ticket": ticket_of("siti"), "number": JOINED}))
-    assert service.said(1, "--tickets", str(file))["ok"] is False
-    assert [each["problem"] for each in service.said(1, "--commitment", "0" * 64)["findings"]] == ["commitment-differs"]
+    assert service.report(1, "--tickets", str(file))["ok"] is False
+    assert [each["problem"] for each in service.report(1, "--commitment", "0" * 64)["findings"]] == [
+        "commitment-differs"
+    ]
     service.answers[f"/v1/openings/{OPENING}/queue"] = (200, json.dumps(queue(seed="00" * 32)).encode())
     words = service.call()
     assert words.exit_code == 1
@@ -261,10 +263,10 @@ def test_the_command_finds_what_was_changed(service: Service, tmp_path: Path) ->
 def test_with_the_key_ring_at_hand_signatures_count(service: Service, tmp_path: Path) -> None:
     sealing = Sealing(load_key_ring(tmp_path / "secrets.json", create=True))
     own = ticket_of("siti", tickets=Tickets(sealing.rotating_keys("ticket")))
-    assert service.said(0, "--ticket", own, "--data-dir", str(tmp_path))["ok"] is True
-    said = service.said(1, "--ticket", ticket_of("siti"), "--data-dir", str(tmp_path))
-    assert [each["problem"] for each in said["findings"]] == ["signature-wrong"]
-    assert "cannot be read" in service.said(1, "--data-dir", str(tmp_path / "elsewhere"))["error"]
+    assert service.report(0, "--ticket", own, "--data-dir", str(tmp_path))["ok"] is True
+    report = service.report(1, "--ticket", ticket_of("siti"), "--data-dir", str(tmp_path))
+    assert [each["problem"] for each in report["findings"]] == ["signature-wrong"]
+    assert "cannot be read" in service.report(1, "--data-dir", str(tmp_path / "elsewhere"))["error"]
 
 
 def test_what_cannot_be_fetched_or_read_is_said_so(service: Service, tmp_path: Path) -> None:
@@ -277,11 +279,11 @@ def test_what_cannot_be_fetched_or_read_is_said_so(service: Service, tmp_path: P
         ((200, b" " * (65 << 10)), "more than 64 KiB"),
     ]:
         service.answers[path] = answer
-        assert words in service.said(1)["error"]
+        assert words in service.report(1)["error"]
     file = tmp_path / "tickets.jsonl"
     file.write_bytes(b'{"ticket":"a"}\n{"number":1}\n')
-    assert "line 2" in service.said(1, "--tickets", str(file))["error"]
-    assert "cannot be read" in service.said(1, "--tickets", str(tmp_path / "none"))["error"]
+    assert "line 2" in service.report(1, "--tickets", str(file))["error"]
+    assert "cannot be read" in service.report(1, "--tickets", str(tmp_path / "none"))["error"]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +299,7 @@ def test_what_cannot_be_fetched_or_read_is_said_so(service: Service, tmp_path: P
 )
 def test_a_wrong_use_is_refused_before_anything_is_asked(words: tuple[str, ...], service: Service) -> None:
     service.answers.clear()
-    assert service.said(2, *words)["error"]
+    assert service.report(2, *words)["error"]
 
 
 def test_the_document_survives_members_that_come_later() -> None:
