@@ -36,7 +36,7 @@ class Opening:
         self.plan = Plan(**{name: vars(options)[name] for name in Plan.__struct_fields__ if name in vars(options)})
         self.numbers = itertools.count(worker, options.workers)  # each worker has people of its own
         self.share = len(range(worker, options.people, options.workers))
-        self.seen: list[str] = []
+        self.choices: list[str] = []
         self.ended = 0
         self.failed = 0  # visits that ended surprised or unanswered
         self.started_s = time.time()
@@ -104,7 +104,7 @@ class Visitor(FastHttpUser):
             gevent.spawn(self.environment.runner.quit)  # quitting ends this very greenlet, and must go on after that
 
     def _visit(self, opening: Opening, number: int) -> Result:
-        steps = visit(number, opening.plan, opening.seen)
+        steps = visit(number, opening.plan, opening.choices)
         answered: Answered | None = None
         first_claim = True
         while True:

@@ -54,11 +54,11 @@ def _open_files(pid: int) -> Iterator[str]:
             yield os.readlink(path)
 
 
-def replace_fronts(service: Service, told: str) -> None:
+def replace_fronts(service: Service, target: str) -> None:
     """SIGHUP to the fronts' parent or to `up`, and wait until all fronts are others."""
     before = set(service.pids(Part.FRONT))
     assert len(before) == FRONTS
-    os.kill(parent_of(min(before)) if told == "fronts" else service.pid, signal.SIGHUP)
+    os.kill(parent_of(min(before)) if target == "fronts" else service.pid, signal.SIGHUP)
 
     def look() -> bool | None:
         now = service.pids(Part.FRONT)

@@ -143,29 +143,29 @@ class Ledger:
 
     async def own(self) -> str:
         """Own it where it is, without asking any records."""
-        seen = (await self.connection.meta(TIMEOUT_S)).position
-        return await self.connection.own(seen, seen.epoch + 1, TIMEOUT_S)
+        position = (await self.connection.meta(TIMEOUT_S)).position
+        return await self.connection.own(position, position.epoch + 1, TIMEOUT_S)
 
     async def snapshot(self) -> messages.Snapshot:
-        found = await self.connection.snapshot(TIMEOUT_S)
-        assert found is not None
-        return found
+        state = await self.connection.snapshot(TIMEOUT_S)
+        assert state is not None
+        return state
 
     async def opening(self, opening: str = "p-1") -> Opening:
-        (found,) = [known for known in (await self.snapshot()).openings if known.id == opening]
-        return found
+        (state,) = [each for each in (await self.snapshot()).openings if each.id == opening]
+        return state
 
     async def counts(self, quota: str = QUOTA) -> tuple[int, int, int]:
         """Held, confirmed, returning."""
-        (found,) = [known for known in (await self.snapshot()).quotas if known.id == quota]
-        return found.counts.held, found.counts.confirmed, found.counts.returning
+        (state,) = [each for each in (await self.snapshot()).quotas if each.id == quota]
+        return state.counts.held, state.counts.confirmed, state.counts.returning
 
     async def entries(self) -> list[JournalEntry]:
         """The whole journal, verified link by link."""
-        found: list[JournalEntry] = []
-        while page := await self.journal.read(found[-1].position if found else START, 100_000, 0):
-            found += page
-        return found
+        journal: list[JournalEntry] = []
+        while page := await self.journal.read(journal[-1].position if journal else START, 100_000, 0):
+            journal += page
+        return journal
 
     async def append(self, *events: Any, payload: bytes | None = None, without: str = "") -> int:
         """Write one more entry as another version of the library would, behind its back; its last seq."""
@@ -193,8 +193,8 @@ class Ledger:
 
     async def dump(self) -> dict[bytes, bytes | None]:
         """Every key of the program with its content."""
-        found = sorted([key async for key in self.client.scan_iter(match=f"{{{self.program}}}*", count=1000)])
-        return {key: await self.client.dump(key) for key in found}
+        names = sorted([key async for key in self.client.scan_iter(match=f"{{{self.program}}}*", count=1000)])
+        return {key: await self.client.dump(key) for key in names}
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], timeout_s: float = TIMEOUT_S) -> None:

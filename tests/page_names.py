@@ -73,22 +73,22 @@ def lines(shell: str) -> Iterator[list[str]]:
 
 def resolve(words: list[str]) -> tuple[Any, list[str]] | None:
     """The command that words behind `reservasi` name, and what follows it; None where there is none."""
-    found = ROOT_COMMAND
-    while words and hasattr(found, "commands"):
-        if words[0] not in found.commands:
+    command = ROOT_COMMAND
+    while words and hasattr(command, "commands"):
+        if words[0] not in command.commands:
             return None
-        _, found, words = found.resolve_command(found.context_class(found), words)
-    return found, words
+        _, command, words = command.resolve_command(command.context_class(command), words)
+    return command, words
 
 
 def every_command(group: Any = ROOT_COMMAND) -> Iterator[Any]:
     for name in list(group.commands):
-        _, found, _ = group.resolve_command(group.context_class(group), [name])
-        yield from every_command(found) if hasattr(found, "commands") else (found,)
+        _, command, _ = group.resolve_command(group.context_class(group), [name])
+        yield from every_command(command) if hasattr(command, "commands") else (command,)
 
 
-def options_of(found: Any) -> set[str]:
-    return {option for parameter in found.params for option in (*parameter.opts, *parameter.secondary_opts)}
+def options_of(command: Any) -> set[str]:
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def wrong_in_call(words: list[str], *, is_complete: bool) -> str:
@@ -97,13 +97,13 @@ def wrong_in_call(words: list[str], *, is_complete: bool) -> str:
         return ""
     if (resolved := resolve(words)) is None:
         return f"no such command: {' '.join(words)}"
-    found, arguments = resolved
+    command, arguments = resolved
     named = {word.partition("=")[0] for word in arguments if word.startswith("--")}
-    if unknown := named - options_of(found) - {"--help"}:
+    if unknown := named - options_of(command) - {"--help"}:
         return f"no such option of {' '.join(words)}: {', '.join(sorted(unknown))}"
     if is_complete and "--help" not in named:
         try:
-            found.make_context("reservasi", list(arguments))
+            command.make_context("reservasi", list(arguments))
         except Exception as error:  # of whichever library the commands are made with
             return f"{' '.join(words)}: {getattr(error, 'message', error)}"
     return ""
@@ -120,8 +120,8 @@ def sources_of(module: str) -> list[Path]:
 
 
 def wrong_options(files: list[Path], words: list[str]) -> str:
-    said = "".join(file.read_text() for file in files)
-    return ", ".join(word for word in words if OPTION.fullmatch(word) and f'"{word}"' not in said and word != "--help")
+    text = "".join(file.read_text() for file in files)
+    return ", ".join(word for word in words if OPTION.fullmatch(word) and f'"{word}"' not in text and word != "--help")
 
 
 def wrong_in_make(words: list[str]) -> str:
@@ -207,8 +207,8 @@ def our_text() -> str:
 def our_words() -> frozenset[str]:
     """Texts, fields, arguments and variables in the sources and the shipped files."""
     word = r"[a-z]+(?:[_-][a-z0-9]+)+"
-    found = re.findall(rf"[\"']({word})[\"']|\b({word})\s*[:=]|\$({word})\b|^\s*({word}) \S", our_text(), re.MULTILINE)
-    return frozenset(text for texts in found for text in texts if text)
+    groups = re.findall(rf"[\"']({word})[\"']|\b({word})\s*[:=]|\$({word})\b|^\s*({word}) \S", our_text(), re.MULTILINE)
+    return frozenset(text for texts in groups for text in texts if text)
 
 
 def wrong_names(page: str) -> Iterator[str]:
@@ -216,9 +216,9 @@ def wrong_names(page: str) -> Iterator[str]:
     for name in re.findall(r"\bRESERVASI_([A-Z0-9_]+)", page):
         if name.lower() not in Settings.model_fields:
             yield f"no such setting: {name}"
-    known = samples() | {*RUNTIME_ROLES.values(), "reservasi_crowd"}
+    names = samples() | {*RUNTIME_ROLES.values(), "reservasi_crowd"}
     for name in re.findall(r"\breservasi_[a-z_]*[a-z]\b(?!\*)", page):
-        if name not in known and not any(sample.startswith(name) and f"{name}_*" in page for sample in known):
+        if name not in names and not any(sample.startswith(name) and f"{name}_*" in page for sample in names):
             yield f"no such metric: {name}"
     for status, name in re.findall(r"\b([45]\d\d) `([a-z-]+)`", page):
         if name not in PROBLEM_TYPES or PROBLEM_TYPES[name].status != int(status):
@@ -249,15 +249,15 @@ def wrong_calls(page: str) -> Iterator[str]:
         if setting and setting[1] in Settings.model_fields:
             yield wrong_settings(span)
         elif OPTION.match(span):
-            known = options_everywhere()
-            yield ", ".join(f"no such option: {word}" for word in OPTION.findall(span) if word not in known)
+            options = options_everywhere()
+            yield ", ".join(f"no such option: {word}" for word in OPTION.findall(span) if word not in options)
         elif not set(span) & set('{}()"<>|'):
             yield wrong_in_line(span.split(), is_complete=False)
 
 
 @cache
 def options_everywhere() -> frozenset[str]:
-    ours = {option for found in every_command() for option in options_of(found)}
+    ours = {option for command in every_command() for option in options_of(command)}
     return frozenset(ours | set(re.findall(r'"(--[a-z-]+)"', our_text())))
 
 
@@ -282,16 +282,16 @@ def operations() -> dict[str, set[str]]:
 
 def wrong_operations(page: str) -> Iterator[str]:
     """Operations of the API, called or mentioned, and paths of the admin ports."""
-    said = [(method or "", path) for method, path in re.findall(r"`(?:([A-Z]+) )?(/v1/[^\s`?]+)", page)]
+    mentions = [(method or "", path) for method, path in re.findall(r"`(?:([A-Z]+) )?(/v1/[^\s`?]+)", page)]
     for block in shell_blocks(page):
         for words in lines(block):
             if words[0] == "curl":
                 method = words[words.index("-X") + 1] if "-X" in words else "GET"
-                said += [(method, re.sub(r"^(https?://)?[^/]*", "", word)) for word in words if re.match(URL, word)]
-    for method, path in said:
+                mentions += [(method, re.sub(r"^(https?://)?[^/]*", "", word)) for word in words if re.match(URL, word)]
+    for method, path in mentions:
         given = path.partition("?")[0].split("/")
-        fits = [found for found in operations() if is_of(found.split("/"), given)]
-        if path not in ADMIN_PATHS and not any(method in operations()[found] or not method for found in fits):
+        fits = [operation for operation in operations() if is_of(operation.split("/"), given)]
+        if path not in ADMIN_PATHS and not any(method in operations()[operation] or not method for operation in fits):
             yield f"no such operation: {method} {path}"
 
 
@@ -302,5 +302,5 @@ def is_of(declared: list[str], given: list[str]) -> bool:
 
 
 def complaints(page: str) -> list[str]:
-    found = (*wrong_calls(page), *wrong_names(page), *wrong_paths(page), *wrong_operations(page))
-    return [said for said in found if said]
+    texts = (*wrong_calls(page), *wrong_names(page), *wrong_paths(page), *wrong_operations(page))
+    return [complaint for complaint in texts if complaint]

@@ -58,12 +58,12 @@ def run_page(page: str, data_dir: Path, places: Mapping[str, str]) -> str:
 
 def anchors(text: str) -> set[str]:
     """What a link may name behind `#`: each heading as GitHub writes it."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     names = set()
     for heading in _headings(tokens(text)):
         name = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        names.add(f"{name}-{found[name]}" if found[name] else name)
-        found[name] += 1
+        names.add(f"{name}-{counts[name]}" if counts[name] else name)
+        counts[name] += 1
     return names
 
 

@@ -23,10 +23,10 @@ SCAN_KEYS = 1000  # looked at in one step
 
 async def stored(client: redis_asyncio.Redis, program: str) -> dict[str, bytes]:
     """Every key of the program with its name and all its values, as they were written."""
-    found = [bytes(key) async for key in client.scan_iter(match=f"*{{{program}}}*", count=SCAN_KEYS)]
+    names = [bytes(key) async for key in client.scan_iter(match=f"*{{{program}}}*", count=SCAN_KEYS)]
     return {
         f"key {key.decode(errors='backslashreplace')}": b"\0".join([key, *_flat(await _values(client, key))])
-        for key in found
+        for key in names
     }
 
 
@@ -61,11 +61,11 @@ def _flat(value: Any) -> list[bytes]:
 
 def below(directory: Path) -> dict[str, bytes]:
     """What the files of a directory hold, whatever they are for; one that is replaced meanwhile is not there."""
-    found = {}
+    files = {}
     for file in directory.rglob("*"):
         with suppress(FileNotFoundError, IsADirectoryError, OSError):
-            found[f"file {file}"] = file.read_bytes()
-    return found
+            files[f"file {file}"] = file.read_bytes()
+    return files
 
 
 def traces(places: Mapping[str, bytes], secrets: Iterable[str]) -> list[str]:
@@ -94,12 +94,12 @@ def _forms(secret: str) -> list[tuple[str, bytes]]:
 
 def separated_niks(nik: str) -> list[str]:
     """A NIK in the groups and with the separators in which people write it."""
-    found = []
+    forms = []
     for sizes in GROUPS:
         ends = list(accumulate(sizes))
         parts = [nik[end - size : end] for end, size in zip(ends, sizes, strict=True)]
-        found += [separator.join(parts) for separator in SEPARATORS]
-    return found
+        forms += [separator.join(parts) for separator in SEPARATORS]
+    return forms
 
 
 def _base64_inside(clear: bytes, offset: int) -> bytes:

@@ -31,10 +31,10 @@ POLL_S = 0.05
 
 def has_former() -> bool:
     """Whether the history has the former release: a shallow clone or an archive has not."""
-    found = subprocess.run(
+    result = subprocess.run(
         ["git", "cat-file", "-e", f"{FORMER}^{{commit}}"], cwd=ROOT, capture_output=True, check=False
     )
-    return found.returncode == 0
+    return result.returncode == 0
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Installation:
         path = "/readyz" if ready else "/livez"
         with self._process(release, "worker"), self._process(release, *fronts):
             deadline = time.monotonic() + START_TIMEOUT_S
-            while {self.asked(path)[0], self.asked(path, worker=True)[0]} != {200}:
+            while {self.admin_answer(path)[0], self.admin_answer(path, worker=True)[0]} != {200}:
                 assert time.monotonic() < deadline, self.log_path.read_text()[-6000:]
                 time.sleep(POLL_S)
             yield
@@ -145,7 +145,7 @@ class Installation:
                 process.kill()
                 process.wait(STOP_TIMEOUT_S)
 
-    def asked(self, path: str, *, worker: bool = False) -> tuple[int, str]:
+    def admin_answer(self, path: str, *, worker: bool = False) -> tuple[int, str]:
         """What an admin port answers; 0 where nobody listens."""
         port = self.worker_port if worker else self.admin_port
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -53,8 +53,8 @@ async def caught_up(view: Availability, ledger: Ledger) -> None:
     for quota in snapshot.quotas:
         covering = [opening.id for opening in snapshot.openings if opening.terms.covers(quota.terms)]
         going_on = [opening.id for opening in snapshot.openings if opening.id in covering and not opening.cancelled]
-        found = view.opening_of(quota)
-        assert ([found.id] if found else []) == (going_on or covering)
+        owner = view.opening_of(quota)
+        assert ([owner.id] if owner else []) == (going_on or covering)
     for opening in snapshot.openings:
         covered = {quota.id for quota in view.quotas_of_opening(ledger.program, opening.id)}
         assert covered == {quota.id for quota in snapshot.quotas if view.opening_of(quota) == opening}
@@ -62,9 +62,9 @@ async def caught_up(view: Availability, ledger: Ledger) -> None:
 
 async def shown(view: Availability, quota: str) -> Quota:
     """A quota as the view has it."""
-    found = view.quota(quota)
-    assert found is not None
-    return found
+    state = view.quota(quota)
+    assert state is not None
+    return state
 
 
 async def says_sold_out(view: Availability, quota: str, places: int = 1) -> None:

@@ -46,10 +46,10 @@ def read_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def _connections(text: str) -> tuple[int, ...]:
-    found = tuple(positive(part) for part in text.split(","))
-    if max(found) > CONNECTIONS_MAX or len(set(found)) < len(found):
+    numbers = tuple(positive(part) for part in text.split(","))
+    if max(numbers) > CONNECTIONS_MAX or len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError(f"must be different numbers, none above {CONNECTIONS_MAX}")
-    return found
+    return numbers
 
 
 def plans_of(arguments: argparse.Namespace) -> list[Plan]:
@@ -63,37 +63,37 @@ def plans_of(arguments: argparse.Namespace) -> list[Plan]:
     ]
 
 
-async def run(found: Run, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
-    """Fill `found` as the run goes on, so that what was measured before a failure is not lost."""
+async def run(results: Run, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
+    """Fill `results` as the run goes on, so that what was measured before a failure is not lost."""
     sections, plans = arguments.only, plans_of(arguments)
     if sections.intersection((CLAIMS, ANSWERS)):
-        await _measure(found, ONE_FRONT, plans, sections, cores=cores, say=say)
+        await _measure(results, ONE_FRONT, plans, sections, cores=cores, say=say)
     if FRONTS in sections and not can_build():
         say("fronts: those on a slow disk are left out, since there is no gcc to slow it with")
     for arrangement in (JUDGED,) if arguments.smoke else SEVERAL_FRONTS:
         if FRONTS in sections and (can_build() or not arrangement.fsync_ms):
-            await _measure(found, arrangement, plans[-1:], frozenset({CLAIMS}), cores=cores, say=say)
+            await _measure(results, arrangement, plans[-1:], frozenset({CLAIMS}), cores=cores, say=say)
     for module in EXPERIMENTS:
         if module.NAME in sections:
             say(f"experiment: {module.NAME}")
-            found.experiments[module.TITLE] = await module.run(cores, arguments.smoke, say)
+            results.experiments[module.TITLE] = await module.run(cores, arguments.smoke, say)
 
 
 async def _measure(
-    found: Run, arrangement: Arrangement, plans: Sequence[Plan], sections: frozenset[str], *, cores: Cores, say: Say
+    results: Run, arrangement: Arrangement, plans: Sequence[Plan], sections: frozenset[str], *, cores: Cores, say: Say
 ) -> None:
     """Claims and other answers in one arrangement, with each number of connections."""
     async with (
         prepared(cores, processes=arrangement.processes, fsync_ms=arrangement.fsync_ms) as ground,
         AsyncExitStack() as stack,
     ):
-        found.environment |= await describe(ground)
+        results.environment |= await describe(ground)
         bench, joiners = Bench(ground), Joiners(ground)
         await prepare_answers(ground)
         await bench.start(stack)
-        found.answer_bytes = bench.answer_bytes
+        results.answer_bytes = bench.answer_bytes
         measured = [(Suite(arrangement, plan.connections), Meter(plan)) for plan in plans]
-        found.suites += [suite for suite, _ in measured]
+        results.suites += [suite for suite, _ in measured]
         if CLAIMS in sections:
             async with bench.compared(arrangement.variants) as (bare, subjects):
                 for suite, meter in measured:
@@ -109,13 +109,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = read_arguments(argv)
     if arguments.against is not None:
         return against_revision(arguments)
-    found = Run()
+    results = Run()
 
     def measure(cores: Cores, say: Say) -> None:
         with pinned(cores.rest):
-            uvloop.run(run(found, arguments, cores, say))
+            uvloop.run(run(results, arguments, cores, say))
 
-    return carry_out(found, measure, arguments.json)
+    return carry_out(results, measure, arguments.json)
 
 
 if __name__ == "__main__":

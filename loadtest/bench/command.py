@@ -50,17 +50,17 @@ def positive(text: str) -> int:
     return number
 
 
-def names_of(known: Iterable[str]) -> Callable[[str], frozenset[str]]:
+def names_of(choices: Iterable[str]) -> Callable[[str], frozenset[str]]:
     def read(text: str) -> frozenset[str]:
         names = frozenset(name.strip() for name in text.split(","))
-        if unknown := names.difference(known):
-            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(known)}")
+        if unknown := names.difference(choices):
+            raise argparse.ArgumentTypeError(f"{', '.join(sorted(unknown))}: is none of {', '.join(choices)}")
         return names
 
     return read
 
 
-def carry_out(found: Found, measure: Callable[[Cores, Say], None], json: Path | None) -> int:
+def carry_out(results: Found, measure: Callable[[Cores, Say], None], json: Path | None) -> int:
     """Measure, print, and write the JSON; the exit code. A missed target is a result, not a failure."""
     console, errors = open_console(), Console(stderr=True, highlight=False, soft_wrap=True)
     logs.configure("warning", "console")
@@ -68,16 +68,16 @@ def carry_out(found: Found, measure: Callable[[Cores, Say], None], json: Path | 
     for warning in warnings(cores):
         errors.print(f"[yellow]{warning}[/]")
     with tempfile.TemporaryDirectory() as directory:
-        found.environment = describe(Path(directory))
+        results.environment = describe(Path(directory))
     try:
         measure(cores, lambda text: errors.print(f"[dim]{text}[/]"))
     except FAILURES as error:
         errors.print(f"[bold red]bench:[/] {type(error).__name__}: {error}", markup=True)
         status = 1
     finally:
-        tables = found.tables()
+        tables = results.tables()
         for table in tables:
             table.show(console)
         if json and tables:
-            write_run(json, command(), found.environment, tables, **found.as_json())
+            write_run(json, command(), results.environment, tables, **results.as_json())
     return status

@@ -119,18 +119,18 @@ class Meter:
             say(f"warming up: {subject.name}")
             await self.measure(subject, min(self.plan.warm_up_claims, REQUESTS_MIN))
             await self.measure(subject, self.plan.warm_up_claims)
-        found: dict[str, list[Pair]] = {subject.name: [] for subject in subjects}
+        results: dict[str, list[Pair]] = {subject.name: [] for subject in subjects}
         before = await self.measure(bare)
         for _ in range(self.plan.rounds):
             for subject in subjects:
                 measured, after = await self.measure(subject), await self.measure(bare)
-                found[subject.name].append(bracketed(before, measured, after))
+                results[subject.name].append(bracketed(before, measured, after))
                 before = after
-            last = {name: pairs[-1] for name, pairs in found.items()}
+            last = {name: pairs[-1] for name, pairs in results.items()}
             ratios = ", ".join(f"{name} {pair.ratio(RATE):.2f}" for name, pair in last.items())
             shaky = "" if all(pair.counts for pair in last.values()) else "; on shaky ground"
             say(f"of bare: {ratios}{shaky}")
-        return found
+        return results
 
 
 def bracketed(before: Measured, measured: Measured, after: Measured) -> Pair:

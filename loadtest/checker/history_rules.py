@@ -184,12 +184,12 @@ def _changes(history: Iterable[Exchange], places: dict[tuple[str, str], list[Pla
         if not good:
             continue
         first = min(good, key=lambda exchange: exchange.answered_ms)
-        found = places.get((first.call, first.reservation_id or str(first.body.get("id"))), [])
-        if len(found) == 1:
+        candidates = places.get((first.call, first.reservation_id or str(first.body.get("id"))), [])
+        if len(candidates) == 1:
             yield Shown(
                 sent_ms=min(exchange.sent_ms for exchange in tries),
                 answered_ms=first.answered_ms,
-                place=found[0],
+                place=candidates[0],
                 subject=_subject(first),
             )
 

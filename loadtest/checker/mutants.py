@@ -50,8 +50,8 @@ def mutated(mutant: Mutant, directory: Path = DIRECTORY) -> Library:
     Raises:
         EditFailed: the source is not as the mutant expects it.
     """
-    with tempfile.TemporaryDirectory(prefix="rv-mutant-") as made:
-        copy = Path(made)
+    with tempfile.TemporaryDirectory(prefix="rv-mutant-") as scratch:
+        copy = Path(scratch)
         shutil.copytree(directory, copy, dirs_exist_ok=True)
         for edit in mutant.edits:
             path = copy / f"{edit.file}.lua"

@@ -61,8 +61,8 @@ class Model:
             case OpeningSet():
                 return self._open(event.opening)
             case OpeningRetired():
-                found = self.openings.pop(event.opening, None)
-                return None if found else "an opening that was never set is retired"
+                opening = self.openings.pop(event.opening, None)
+                return None if opening else "an opening that was never set is retired"
             case Unreadable():
                 return f"an event of kind {event.letter!r} cannot be followed: {event.why}"
             case _ if event.quota not in self.counts:

@@ -142,8 +142,8 @@ def _bookings(ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Vi
         elif (row.quota, row.places) != (record.quota, record.places):
             yield Violation(Rule.BOOKING_UNKNOWN, id_, f"the row is {row}, the ledger has {record}")
     for id_ in rows.keys() - confirmed.keys():
-        known = ledger.reservations.get(id_)
-        yield Violation(Rule.BOOKING_UNKNOWN, id_, f"the ledger has {known.state if known else 'nothing'}")
+        reservation = ledger.reservations.get(id_)
+        yield Violation(Rule.BOOKING_UNKNOWN, id_, f"the ledger has {reservation.state if reservation else 'nothing'}")
 
 
 def _doubled(database: DatabaseEvidence) -> Iterator[Violation]:
@@ -172,9 +172,9 @@ def _booked(ledger: LedgerEvidence, database: DatabaseEvidence) -> Iterator[Viol
             places[row.quota] += row.places
     for quota_id in sorted(database.quotas.keys() | ledger.quotas.keys()):
         capacity, booked = database.quotas.get(quota_id, (None, None))
-        known = ledger.quotas.get(quota_id)
-        wanted = (known.terms.capacity, known.counts.confirmed) if known else (None, None)
-        if known and quota_id in database.retired:
+        quota = ledger.quotas.get(quota_id)
+        wanted = (quota.terms.capacity, quota.counts.confirmed) if quota else (None, None)
+        if quota and quota_id in database.retired:
             yield Violation(Rule.BOOKED_DIFFERS, quota_id, "retired in the database, not in the ledger")
         elif (capacity, booked) != wanted or booked != places[quota_id]:
             detail = f"row (capacity, booked) {(capacity, booked)}, ledger {wanted}, its bookings {places[quota_id]}"

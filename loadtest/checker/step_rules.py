@@ -112,11 +112,11 @@ class Times:
         return None
 
     def _return(self, event: Returned, at_ms: int) -> str | None:
-        known = self._returns[event.quota]
-        same = sorted(when for when, places in +known if places == event.places)
+        returns = self._returns[event.quota]
+        same = sorted(when for when, places in +returns if places == event.places)
         if not same:
             return f"{event.places} places returned that were not on their way"
-        known[same[0], event.places] -= 1
+        returns[same[0], event.places] -= 1
         return None if same[0] <= at_ms else f"{event.places} places returned at {at_ms}, before {same[0]}"
 
     def _retire(self, event: QuotaRetired, at_ms: int) -> str | None:

@@ -24,7 +24,7 @@ class Crowd:
         self.plan = plan
         self._at_once = at_once
         self._next = plan.first
-        self._seen: list[str] = []
+        self._choices: list[str] = []
         self.history: list[Exchange] = []
         self.results: Counter[Result] = Counter()
 
@@ -41,7 +41,7 @@ class Crowd:
             progressed(self.results.total())
 
     async def _visit(self, client: aiohttp.ClientSession, number: int) -> Result:
-        steps = visit(number, self.plan, self._seen)
+        steps = visit(number, self.plan, self._choices)
         answered: Answered | None = None
         while True:
             try:

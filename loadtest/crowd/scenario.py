@@ -97,23 +97,23 @@ class VisitOver(Exception):
     """The visit ends with this result, whatever the person still wanted."""
 
 
-def visit(number: int, plan: Plan, seen: list[str]) -> Visit:
-    """One person's visit; `seen` are the quotas that everybody knows, renewed by each availability that is read."""
+def visit(number: int, plan: Plan, choices: list[str]) -> Visit:
+    """One person's visit; `choices` are the quotas that everybody knows, renewed by each availability that is read."""
     chance = random.Random(f"{plan.seed}/{number}")
     try:
-        return (yield from _visit(number, plan, seen, chance))
+        return (yield from _visit(number, plan, choices, chance))
     except VisitOver as over:
         result: Result = over.args[0]
         return result
 
 
-def _visit(number: int, plan: Plan, seen: list[str], chance: random.Random) -> Visit:
-    if not seen or chance.random() < plan.look_share:
-        yield from _look(plan, seen)
+def _visit(number: int, plan: Plan, choices: list[str], chance: random.Random) -> Visit:
+    if not choices or chance.random() < plan.look_share:
+        yield from _look(plan, choices)
     group = [person(number, plan.seed)]
     if chance.random() < plan.pair_share:
         group.append(companion(number, plan.seed))
-    claim, held = yield from _claim_somewhere(group, chance, seen)
+    claim, held = yield from _claim_somewhere(group, chance, choices)
     if held is None:
         return Result.WITHOUT
     if chance.random() < plan.replay_share:
@@ -122,7 +122,7 @@ def _visit(number: int, plan: Plan, seen: list[str], chance: random.Random) -> V
         # service cannot distinguish the person's repeat from its own.
         _expect(again.outcome == 201 and again.body == held)
     if chance.random() < plan.greedy_share:
-        refused = yield from _definite(claim_call(group, chance.choice(seen), f"{GREEDY}{number}"), chance)
+        refused = yield from _definite(claim_call(group, chance.choice(choices), f"{GREEDY}{number}"), chance)
         _expect(refused.outcome == 409)
     yield Pause(chance.uniform(0, plan.think_s_max))
     if chance.random() < plan.abandon_share:
@@ -130,21 +130,21 @@ def _visit(number: int, plan: Plan, seen: list[str], chance: random.Random) -> V
     return (yield from _keep(number, held, plan, chance))
 
 
-def _look(plan: Plan, seen: list[str]) -> Generator[Call | Pause, Answered | None, None]:
+def _look(plan: Plan, choices: list[str]) -> Generator[Call | Pause, Answered | None, None]:
     call = Call(name="availability", method="GET", path=f"/v1/availability?program={plan.program}")
-    answered = yield from _definite(call, random.Random(len(seen)))
+    answered = yield from _definite(call, random.Random(len(choices)))
     _expect(answered.outcome == 200)
     quotas = answered.body["quotas"]
     opened = [quota for quota in quotas if quota["state"] in ("open", "sold-out")]
     left = [quota["id"] for quota in opened if quota["remaining"] > 0]
-    seen[:] = left or [quota["id"] for quota in opened or quotas]  # people try all the same when nothing is left
+    choices[:] = left or [quota["id"] for quota in opened or quotas]  # people try all the same when nothing is left
 
 
 def _claim_somewhere(
-    group: list[Person], chance: random.Random, seen: list[str]
+    group: list[Person], chance: random.Random, choices: list[str]
 ) -> Generator[Call | Pause, Answered | None, tuple[Call, dict[str, Any] | None]]:
     """Claim, and try the alternatives that a sold-out answer names; the answer's body when a place was held."""
-    quota = chance.choice(seen)
+    quota = chance.choice(choices)
     for attempt in range(1 + ELSEWHERE_MAX):
         call = claim_call(group, quota, f"{group[0].number}-{attempt}-{chance.getrandbits(64):016x}")
         answered = yield from _definite(call, chance)

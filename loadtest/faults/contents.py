@@ -136,12 +136,12 @@ async def _damage(damage: Damage, scene: Scene) -> str:
     meanwhile = await scene.served_in(DAMAGED_S)
     if not meanwhile:
         raise Missed(f"{note}, and nobody got a place in {DAMAGED_S:g} s")
-    (found,) = await scene.command("reconcile", code=EXIT_DRIFT)
+    (report,) = await scene.command("reconcile", code=EXIT_DRIFT)
     (repaired,) = await scene.command("reconcile", "--repair")
     if repaired["drift"] or not repaired["repaired"] or repaired["lost"]:
         raise Missed(f"the repair says {repaired}")
     await scene.drained()
-    return f"{note}; {meanwhile} reservations meanwhile, found as {found_as(found['kinds'])}, repaired"
+    return f"{note}; {meanwhile} reservations meanwhile, found as {found_as(report['kinds'])}, repaired"
 
 
 def found_as(kinds: Mapping[str, int]) -> str:

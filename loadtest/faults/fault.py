@@ -43,7 +43,7 @@ class LosingProxy(Proxy):
         self.all_lost = asyncio.Event()  # of those that were to be lost
         self._to_lose = 0
         self._mark = mark
-        self._asked: set[Link] = set()  # connections by which such a request is under way
+        self._links: set[Link] = set()  # connections by which such a request is under way
 
     def lose(self, count: int) -> None:
         self._to_lose = count
@@ -51,13 +51,13 @@ class LosingProxy(Proxy):
 
     async def upwards(self, link: Link, chunk: bytes) -> bool:
         if self._mark in chunk:
-            self._asked.add(link)
+            self._links.add(link)
         return True
 
     async def downwards(self, link: Link, chunk: bytes) -> bool:
-        if link not in self._asked:
+        if link not in self._links:
             return True
-        self._asked.discard(link)
+        self._links.discard(link)
         if not chunk or not self._to_lose:
             return True
         self._to_lose -= 1

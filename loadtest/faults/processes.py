@@ -85,14 +85,14 @@ async def _terminate(scene: Scene) -> str:
     os.kill(valkey, signal.SIGSTOP)
     try:
         people = range(FIRST_IN_FLIGHT, FIRST_IN_FLIGHT + IN_FLIGHT)
-        asked = asyncio.create_task(claim_at_once(scene, quotas, people, answers))
+        claims = asyncio.create_task(claim_at_once(scene, quotas, people, answers))
         await asyncio.sleep(HELD_BACK_S)
         waiting = IN_FLIGHT - answers.total()
         os.kill(front, signal.SIGTERM)
         await asyncio.sleep(HELD_BACK_S / 5)
     finally:
         os.kill(valkey, signal.SIGCONT)
-    await asked
+    await claims
     if waiting < IN_FLIGHT:
         raise Missed(f"only {waiting} requests were in flight")
     if answers[NO_ANSWER] or not set(answers) <= {201, 409, 503}:

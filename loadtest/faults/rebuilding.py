@@ -46,9 +46,9 @@ async def _lose_everything(count: int, scene: Scene) -> str:
         raise Missed(f"the command says {report}")
     if different := list(differences(before, await _ledger(scene))):
         raise Missed(f"{len(different)} differences to the ledger that was lost: {'; '.join(different[:5])}")
-    (found,) = await scene.command("reconcile")
-    if found["drift"] or found["compared"] < count:
-        raise Missed(f"ledger and records were compared: {found}")
+    (comparison,) = await scene.command("reconcile")
+    if comparison["drift"] or comparison["compared"] < count:
+        raise Missed(f"ledger and records were compared: {comparison}")
     return (
         f"{count:,} reservations, all as before, in {report['seconds']:.1f} s; {took_s:.1f} s with the command's start"
     )
@@ -59,11 +59,11 @@ async def _fill(scene: Scene, count: int) -> None:
 
     A few people of a large crowd find only quotas that others have just filled, and go without a place.
     """
-    come = made = 0
+    come = total = 0
     for _ in range(CROWDS_MAX):
         plan = Plan(
             program=scene.program,
-            people=count - made,
+            people=count - total,
             first=FIRST + come,
             seed=scene.crowd.plan.seed,
             abandon_share=0.5,
@@ -77,17 +77,17 @@ async def _fill(scene: Scene, count: int) -> None:
         crowd = Crowd(scene.service.url, plan, at_once=AT_ONCE)
         await crowd.run()
         scene.crowd.history += crowd.history
-        come, made = come + plan.people, len((await _ledger(scene)).reservations)
-        if made == count:
+        come, total = come + plan.people, len((await _ledger(scene)).reservations)
+        if total == count:
             return
-    raise Missed(f"{made} of {count} reservations were made")
+    raise Missed(f"{total} of {count} reservations were made")
 
 
 async def _ledger(scene: Scene) -> LedgerEvidence:
-    found = await read_ledger(scene.service.redis_url, scene.program)
-    if found is None:
+    evidence = await read_ledger(scene.service.redis_url, scene.program)
+    if evidence is None:
         raise Missed("nobody owns the ledger")
-    return found
+    return evidence
 
 
 def differences(before: LedgerEvidence, after: LedgerEvidence) -> Iterator[str]:

@@ -253,12 +253,12 @@ def _tells_of_an_end(exchange: Exchange) -> bool:
 
 
 def _counted(fault: Fault, run: Run, finding: Finding, wrong: list[str], unrecorded: int) -> Run:
-    found = [each for each in finding.violations if not (fault.journal_gap and each.rule in REPLAYED)]
-    lost = {violation.subject for violation in found if violation.rule in LOST}
-    oversold = {violation.subject for violation in found if violation.rule in OVERSOLD}
-    others = [violation for violation in found if violation.rule not in LOST | OVERSOLD]
+    violations = [each for each in finding.violations if not (fault.journal_gap and each.rule in REPLAYED)]
+    lost = {violation.subject for violation in violations if violation.rule in LOST}
+    oversold = {violation.subject for violation in violations if violation.rule in OVERSOLD}
+    others = [violation for violation in violations if violation.rule not in LOST | OVERSOLD]
     if not fault.control:
-        wrong += map(str, found[:SHOWN_MAX])
+        wrong += map(str, violations[:SHOWN_MAX])
         if not others and (left := finding.capacity - finding.held - finding.confirmed):
             wrong.append(f"{left} of {finding.capacity} places are nobody's, though people were left without one")
     return msgspec.structs.replace(

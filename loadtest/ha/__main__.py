@@ -41,25 +41,25 @@ async def measure(faults: list[Fault], options: argparse.Namespace) -> int:
     modes = [mode for mode in MODES if options.mode in (None, mode.name)]
     async with own_stores() as (_, postgres):
         for fault, mode, _ in product(faults, modes, range(options.runs)):
-            seen = await run(fault, mode, postgres.dsn, open_network=NETWORKS[options.network])
-            rows.append(_row(fault, mode, seen))
+            outcomes = await run(fault, mode, postgres.dsn, open_network=NETWORKS[options.network])
+            rows.append(_row(fault, mode, outcomes))
             print("; ".join(f"{name}: {cell}" for name, cell in zip(COLUMNS, rows[-1], strict=True)), flush=True)
-            wrong += [f"{fault.name}, {mode.name}: {each}" for each in _wrong(fault, mode, seen)]
+            wrong += [f"{fault.name}, {mode.name}: {each}" for each in _wrong(fault, mode, outcomes)]
     table = Table(title="Failovers", columns=COLUMNS, rows=tuple(rows), notes=NOTES)
     return conclude(table, wrong, options.json, environment)
 
 
-def _row(fault: Fault, mode: Mode, seen: Outcomes) -> tuple[str, ...]:
-    counts = (seen.promised, seen.confirmed, seen.apart, seen.lost, seen.oversold)
-    return (fault.name, mode.name, *map(str, counts), f"{seen.outage_s:.1f} s", str(seen.refused))
+def _row(fault: Fault, mode: Mode, outcomes: Outcomes) -> tuple[str, ...]:
+    counts = (outcomes.promised, outcomes.confirmed, outcomes.apart, outcomes.lost, outcomes.oversold)
+    return (fault.name, mode.name, *map(str, counts), f"{outcomes.outage_s:.1f} s", str(outcomes.refused))
 
 
-def _wrong(fault: Fault, mode: Mode, seen: Outcomes) -> list[str]:
+def _wrong(fault: Fault, mode: Mode, outcomes: Outcomes) -> list[str]:
     """What must not be: places sold twice, and where enough replicas acknowledge, anything lost."""
-    wrong = [f"{seen.oversold} oversold"] if seen.oversold else []
+    wrong = [f"{outcomes.oversold} oversold"] if outcomes.oversold else []
     if mode.replicas >= fault.safe_from:
-        wrong += [f"{seen.lost} lost"] if seen.lost else []
-        wrong += seen.others
+        wrong += [f"{outcomes.lost} lost"] if outcomes.lost else []
+        wrong += outcomes.others
     return wrong
 
 

@@ -112,9 +112,9 @@ class Namespaces:
         cable = f"link add port{number} type veth peer name eth0 address {_hardware(number)} netns {name}"
         _ip(cable, f"link set port{number} master far up", within=self._switch)
         others = (other for other in range(1, 1 + HOSTS_MAX) if other != number)
-        known = (f"neigh add {_address(other)} lladdr {_hardware(other)} dev eth0 nud permanent" for other in others)
+        peers = (f"neigh add {_address(other)} lladdr {_hardware(other)} dev eth0 nud permanent" for other in others)
         address = f"addr add {_address(number)}/24 dev eth0"
-        _ip("link set lo up", address, "link set eth0 up", *known, within=name)
+        _ip("link set lo up", address, "link set eth0 up", *peers, within=name)
 
 
 def obstacle() -> str:

@@ -108,8 +108,8 @@ class Servers:
 
         async def in_step() -> bool:
             facts = await _info(self.first, "replication")
-            found = [facts.get(f"slave{number}") for number in range(REPLICAS)]
-            return all(isinstance(one, dict) and one["state"] == "online" for one in found)
+            replicas = [facts.get(f"slave{number}") for number in range(REPLICAS)]
+            return all(isinstance(one, dict) and one["state"] == "online" for one in replicas)
 
         await until(in_step, f"replicas of {self.first.port}; logs in {self.directory}")
         await until(self._synced, "append-only files of the replicas")
@@ -143,8 +143,8 @@ class Servers:
     async def know_each_other(self) -> bool:
         """Whether each sentinel has found the other ones and both replicas."""
         for sentinel in self.sentinels:
-            found = (await _info(sentinel, "sentinel")).get("master0")
-            if not isinstance(found, dict) or (found.get("slaves"), found.get("sentinels")) != (REPLICAS, SENTINELS):
+            facts = (await _info(sentinel, "sentinel")).get("master0")
+            if not isinstance(facts, dict) or (facts.get("slaves"), facts.get("sentinels")) != (REPLICAS, SENTINELS):
                 return False
         return True
 

@@ -49,7 +49,7 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
                 outcomes = await scene.offer(peak * percent / 100, options.seconds, options.seed + percent)
                 await scene.ours.settle()
                 curve[percent] = outcomes
-            found = show_findings(await scene.check())
+            exit_code = show_findings(await scene.check())
     finally:
         if curve:  # what was measured before a failure is not lost
             measured = table(title, curve, peak)
@@ -58,32 +58,32 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
             if options.json:
                 write_run(options.json, command(), environment, [measured])
             console.print(f"picture: {options.svg}")
-    return found
+    return exit_code
 
 
 def table(title: str, curve: Curve, peak: float) -> Table:
     return Table(
         title=f"{title}; latency from the intended start, ms",
         columns=COLUMNS,
-        rows=tuple(_row(percent, found, peak) for percent, found in curve.items()),
-        notes=(LATE,) if any(found.lag_p99_ms > LAG_MS_MAX for found in curve.values()) else (),
+        rows=tuple(_row(percent, point, peak) for percent, point in curve.items()),
+        notes=(LATE,) if any(point.lag_p99_ms > LAG_MS_MAX for point in curve.values()) else (),
     )
 
 
-def _row(percent: int, found: Outcomes, peak: float) -> tuple[str, ...]:
-    held, refused = found.latency_ms(HELD), found.latency_ms(OVERLOADED)
-    others = found.counts.total() - found.counts[HELD] - found.counts[OVERLOADED]
+def _row(percent: int, outcomes: Outcomes, peak: float) -> tuple[str, ...]:
+    held, refused = outcomes.latency_ms(HELD), outcomes.latency_ms(OVERLOADED)
+    others = outcomes.counts.total() - outcomes.counts[HELD] - outcomes.counts[OVERLOADED]
     return (
         str(percent),
-        f"{found.offered_per_s:,.0f}",
-        f"{found.goodput:,.0f}",
-        f"{found.goodput / peak:.2f}",
+        f"{outcomes.offered_per_s:,.0f}",
+        f"{outcomes.goodput:,.0f}",
+        f"{outcomes.goodput / peak:.2f}",
         *(_ms(held.get(name)) for name in SHARES),
-        f"{found.counts[OVERLOADED] / found.seconds:,.0f}",
+        f"{outcomes.counts[OVERLOADED] / outcomes.seconds:,.0f}",
         _ms(refused.get("p50")),
         _ms(refused.get("p99")),
-        f"{others} ({found.counts[NONE]} none)" if others else "0",
-        _ms(found.lag_p99_ms) + (" !" if found.lag_p99_ms > LAG_MS_MAX else ""),
+        f"{others} ({outcomes.counts[NONE]} none)" if others else "0",
+        _ms(outcomes.lag_p99_ms) + (" !" if outcomes.lag_p99_ms > LAG_MS_MAX else ""),
     )
 
 
@@ -97,12 +97,12 @@ def draw(title: str, curve: Curve, peak: float, path: Path) -> None:
         figure, (above, below) = plt.subplots(2, 1, sharex=True, figsize=(8, 7), layout="constrained")
         above.set(yscale="log", ylabel="ms from the intended start", title=title)
         for outcome, name, style in (*((HELD, name, "o-") for name in SHARES), (OVERLOADED, "p99", "x--")):
-            there = [(load, found.latency_ms(outcome)[name]) for load, found in curve.items() if found.counts[outcome]]
+            there = [(load, point.latency_ms(outcome)[name]) for load, point in curve.items() if point.counts[outcome]]
             if there:
                 above.plot(*zip(*there, strict=True), style, label=f"{outcome}, {name}")
         above.set_ylim(bottom=LEAST_MS)
-        below.plot(list(curve), [found.goodput for found in curve.values()], "o-", label="goodput")
-        refused = [found.counts[OVERLOADED] / found.seconds for found in curve.values()]
+        below.plot(list(curve), [point.goodput for point in curve.values()], "o-", label="goodput")
+        refused = [point.counts[OVERLOADED] / point.seconds for point in curve.values()]
         below.plot(list(curve), refused, "x--", label=OVERLOADED)
         below.axhline(peak, color="grey", linewidth=0.8, label="saturation (closed loop)")
         below.set(ylabel="a second", xlabel="offered load, % of saturation")

@@ -61,24 +61,24 @@ async def _meanwhile(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 async def staff(scene: Scene) -> AsyncIterator[Others]:
     """Staff and monitoring ask again and again until the block ends; the front's memory is read meanwhile."""
     async with open_client() as client:
-        seen = Others(client)
-        async with _meanwhile(_ask_as_staff(scene, seen)):
-            yield seen
+        others = Others(client)
+        async with _meanwhile(_ask_as_staff(scene, others)):
+            yield others
 
 
-async def _ask_as_staff(scene: Scene, seen: Others) -> None:
+async def _ask_as_staff(scene: Scene, others: Others) -> None:
     key, quotas = {"X-API-Key": scene.staff_key}, "/v1/staff/quotas"
     change = {**key, "Content-Type": "application/json"}
     path, capacity = f"{quotas}/{scene.ground.read_quotas[0]}", 1
     while True:
-        await seen.ask(scene.admin_url, Call(name="livez", method="GET", path="/livez"))
-        await seen.ask(scene.admin_url, Call(name="metrics", method="GET", path="/metrics"))
+        await others.ask(scene.admin_url, Call(name="livez", method="GET", path="/livez"))
+        await others.ask(scene.admin_url, Call(name="metrics", method="GET", path="/metrics"))
         listed = f"{quotas}?program={PROGRAM}&office={scene.ground.read_office}"
-        await seen.ask(scene.url, Call(name="staff list", method="GET", path=listed, headers=key))
+        await others.ask(scene.url, Call(name="staff list", method="GET", path=listed, headers=key))
         body = msgspec.json.encode({"capacity": capacity})
-        await seen.ask(scene.url, Call(name="staff change", method="PUT", path=path, headers=change, body=body))
+        await others.ask(scene.url, Call(name="staff change", method="PUT", path=path, headers=change, body=body))
         capacity = 3 - capacity
-        seen.front_mib.append(scene.front_mib())
+        others.front_mib.append(scene.front_mib())
         await asyncio.sleep(PAUSE_S)
 
 
@@ -86,7 +86,7 @@ async def _ask_as_staff(scene: Scene, seen: Others) -> None:
 async def holders(scene: Scene, count: int = HOLDERS) -> AsyncIterator[Others]:
     """They have their places when the block begins, and confirm, read and cancel them one after the other."""
     async with open_client() as client:
-        seen, gate = Others(client), asyncio.Semaphore(AT_ONCE)
+        others, gate = Others(client), asyncio.Semaphore(AT_ONCE)
 
         async def claim(number: int, quota: str) -> dict[str, Any]:
             call = claim_call([person(number)], quota, f"holder-{scene.ours.port}-{number}")
@@ -98,22 +98,22 @@ async def holders(scene: Scene, count: int = HOLDERS) -> AsyncIterator[Others]:
 
         quotas, people = scene.ground.quotas, scene.people(count)
         places = await asyncio.gather(*(claim(number, quotas[number % len(quotas)]) for number in people))
-        async with _meanwhile(_come(scene.url, seen, places)):
-            yield seen
+        async with _meanwhile(_come(scene.url, others, places)):
+            yield others
 
 
-async def _come(url: str, seen: Others, places: list[dict[str, Any]]) -> None:
+async def _come(url: str, others: Others, places: list[dict[str, Any]]) -> None:
     async with asyncio.TaskGroup() as group:
         for held in places:
-            group.create_task(_visit(url, seen, held))
+            group.create_task(_visit(url, others, held))
             await asyncio.sleep(1 / HOLDERS_PER_S)
 
 
-async def _visit(url: str, seen: Others, held: dict[str, Any]) -> None:
+async def _visit(url: str, others: Others, held: dict[str, Any]) -> None:
     for call in (
         managed_call("confirm", "POST", held, "/confirm"),
         managed_call("status", "GET", held),
         managed_call("cancel", "POST", held, "/cancel"),
     ):
-        if (await seen.ask(url, call)).outcome not in GOOD:
+        if (await others.ask(url, call)).outcome not in GOOD:
             return

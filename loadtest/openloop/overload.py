@@ -66,17 +66,17 @@ async def overload(scene: Scene, *, seconds: float, peak_s: float, seed: int = 0
     )
 
 
-def judge(seen: Overload) -> list[Verdict]:
-    outcomes, counts = seen.outcomes, seen.outcomes.counts
+def judge(result: Overload) -> list[Verdict]:
+    outcomes, counts = result.outcomes, result.outcomes.counts
     strange = {name: count for name, count in counts.items() if name not in (HELD, OVERLOADED)}
     refusals_ms = outcomes.latency_ms(OVERLOADED).get("p99", float("inf"))
-    slowest_ms, holders_ms = seen.staff.quantile_ms(1.0), seen.holders.quantile_ms(0.99)
+    slowest_ms, holders_ms = result.staff.quantile_ms(1.0), result.holders.quantile_ms(0.99)
     return [
         Verdict(
             "goodput, share of the peak",
-            f"{seen.share:.2f} ({outcomes.goodput:,.0f} of {seen.peak:,.0f}/s)",
+            f"{result.share:.2f} ({outcomes.goodput:,.0f} of {result.peak:,.0f}/s)",
             f">= {GOODPUT_LEAST}",
-            seen.share >= GOODPUT_LEAST,
+            result.share >= GOODPUT_LEAST,
         ),
         Verdict(
             "everything else is 503 overloaded",
@@ -88,23 +88,23 @@ def judge(seen: Overload) -> list[Verdict]:
         Verdict("p99 of refusals, ms", f"{refusals_ms:.1f}", f"< {REFUSAL_P99_MS:g}", refusals_ms < REFUSAL_P99_MS),
         Verdict(
             "the front's memory grows by, MiB",
-            f"{seen.growth_mib:.0f} (from {seen.before_mib:.0f})",
+            f"{result.growth_mib:.0f} (from {result.before_mib:.0f})",
             f"<= {MEMORY_MIB:g}",
-            seen.growth_mib <= MEMORY_MIB,
+            result.growth_mib <= MEMORY_MIB,
         ),
         Verdict(
             "admin port and staff, slowest ms",
             _times(slowest_ms),
             "all answered",
-            not seen.staff.failed and bool(slowest_ms),
-            wrong=seen.staff.failed,
+            not result.staff.failed and bool(slowest_ms),
+            wrong=result.staff.failed,
         ),
         Verdict(
             "confirm, status and cancel, p99 ms",
             _times(holders_ms),
             f"all answered, status <= {STATUS_P99_MS:g}",
-            not seen.holders.failed and holders_ms.get("status", float("inf")) <= STATUS_P99_MS,
-            wrong=seen.holders.failed,
+            not result.holders.failed and holders_ms.get("status", float("inf")) <= STATUS_P99_MS,
+            wrong=result.holders.failed,
         ),
         Verdict("held claims, ms", _times(outcomes.latency_ms(HELD))),
         Verdict("load generator late, p99 ms", f"{outcomes.lag_p99_ms:.1f}"),
@@ -120,12 +120,12 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
     async with open_scene(cores, slowness) as scene:
         environment = await describe(scene.ground)
         peak_s = min(options.seconds, 3.0)
-        seen = await overload(scene, seconds=options.seconds, peak_s=peak_s, seed=options.seed)
+        result = await overload(scene, seconds=options.seconds, peak_s=peak_s, seed=options.seed)
         wrong = show_findings(await scene.check())
     title = f"{FACTOR:g} times of the peak; {slowness.title}"
     # `make bench ARGS="--against REV"` compares these facts with what another revision's command writes.
-    facts = {"seconds": seen.outcomes.seconds, "outcomes": seen.outcomes.counts}
-    kept = verdicts.report(console, title, judge(seen), options.json, environment, **facts)
+    facts = {"seconds": result.outcomes.seconds, "outcomes": result.outcomes.counts}
+    kept = verdicts.report(console, title, judge(result), options.json, environment, **facts)
     return 0 if kept and not wrong else 1
 
 

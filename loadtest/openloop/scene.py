@@ -160,9 +160,9 @@ async def neighbours(cores: Cores) -> AsyncIterator[None]:
 
 def claims_at_a_time() -> int:
     """How many claims the shipped file of nginx lets through to a machine's fronts at a time."""
-    found = re.search(r"max_conns=(\d+);", CONFIGURATION.read_text())
-    assert found is not None
-    return int(found[1])
+    match = re.search(r"max_conns=(\d+);", CONFIGURATION.read_text())
+    assert match is not None
+    return int(match[1])
 
 
 @asynccontextmanager

@@ -155,18 +155,18 @@ async def slow_clients(
     return SlowClients(without=without, beside=beside, drips=drips, bound_s=bound_s)
 
 
-def judge(seen: SlowClients) -> list[Verdict]:
-    drips, others = seen.drips, seen.beside.latency_ms(HELD)
-    before = seen.without.latency_ms(HELD)
+def judge(result: SlowClients) -> list[Verdict]:
+    drips, others = result.drips, result.beside.latency_ms(HELD)
+    before = result.without.latency_ms(HELD)
     p99_most = before["p99"] * P99_FACTOR + P99_SLACK_MS
     longest_s = max(drips.closed_after_s, default=0.0)
-    most_s = seen.bound_s + CLOSING_SLACK_S
+    most_s = result.bound_s + CLOSING_SLACK_S
     return [
         Verdict(
             "claims of others that got their place",
-            f"{seen.beside.counts[HELD]} of {seen.beside.offered}",
+            f"{result.beside.counts[HELD]} of {result.beside.offered}",
             "all",
-            seen.beside.counts[HELD] == seen.beside.offered,
+            result.beside.counts[HELD] == result.beside.offered,
         ),
         Verdict(
             "their latency, ms",
@@ -181,7 +181,7 @@ def judge(seen: SlowClients) -> list[Verdict]:
             drips.left_open == 0 and bool(drips.closed_after_s),
         ),
         Verdict("the longest of them, s", f"{longest_s:.2f}", f"<= {most_s:g}", 0 < longest_s <= most_s),
-        Verdict("load generator late, p99 ms", f"{seen.without.lag_p99_ms:.1f} -> {seen.beside.lag_p99_ms:.1f}"),
+        Verdict("load generator late, p99 ms", f"{result.without.lag_p99_ms:.1f} -> {result.beside.lag_p99_ms:.1f}"),
         Verdict(
             "answers to them",
             f"{dict(drips.answers)}; not let in: {drips.refused}",
@@ -194,7 +194,7 @@ def judge(seen: SlowClients) -> list[Verdict]:
 async def run(cores: Cores, console: Console, options: argparse.Namespace) -> int:
     async with open_scene(cores, Slowness(fsync_ms=0)) as scene:
         environment = await describe(scene.ground)
-        seen = await slow_clients(
+        result = await slow_clients(
             scene,
             options.connections,
             rate_per_s=options.rate_per_s,
@@ -207,7 +207,7 @@ async def run(cores: Cores, console: Console, options: argparse.Namespace) -> in
         console,
         f"{options.connections} connections that send {options.slow} a byte a second, "
         f"{options.rate_per_s:g} claims a second beside them",
-        judge(seen),
+        judge(result),
         options.json,
         environment,
     )

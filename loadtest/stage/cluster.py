@@ -93,9 +93,9 @@ class LocalCluster:
 
     async def node_of(self, slot: int) -> Node:
         """The server that serves a slot, according to a running server."""
-        for known in self.nodes:
-            if known.process.poll() is None:
-                for first, last, primary, *_ in await known.ask("CLUSTER", "SLOTS"):
+        for server in self.nodes:
+            if server.process.poll() is None:
+                for first, last, primary, *_ in await server.ask("CLUSTER", "SLOTS"):
                     if first <= slot <= last:
                         return next(node for node in self.nodes if node.port == primary[1])
         raise LookupError(f"nobody serves slot {slot}")

@@ -71,9 +71,9 @@ def fsync_us(directory: Path) -> float:
 
 def warnings(cores: Cores) -> list[str]:
     """What makes the figures worth less, to be printed before anything is measured."""
-    found = []
+    messages = []
     if not cores.separate:
-        found.append("one core only: front, stores and load generator share it")
+        messages.append("one core only: front, stores and load generator share it")
     if not parses_in_c():
-        found.append("aiohttp parses HTTP in Python here, which halves every figure")
-    return found
+        messages.append("aiohttp parses HTTP in Python here, which halves every figure")
+    return messages

@@ -26,10 +26,10 @@ def free_port() -> int:
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, and that this process never named before."""
     free = (port for port in map(_port, itertools.islice(_numbers, LOOKS_MAX)) if _is_free(port))
-    found = list(itertools.islice(free, count))
-    if len(found) < count:
+    ports = list(itertools.islice(free, count))
+    if len(ports) < count:
         raise RuntimeError(f"of {LOOKS_MAX} ports between {LOWEST} and {HIGHEST} not {count} are free")
-    return found
+    return ports
 
 
 def _port(number: int) -> int:

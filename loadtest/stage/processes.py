@@ -59,8 +59,8 @@ class Process:
             raise RuntimeError(f"ended with {self._process.returncode}:\n{self._last_words()}")
         with suppress(aiohttp.ClientError, OSError):
             async with self._ask("readyz") as response:
-                found: dict[str, Any] = await response.json() if response.status == 200 else {}
-                return found
+                state: dict[str, Any] = await response.json() if response.status == 200 else {}
+                return state
         return {}
 
     async def until_ready(self) -> None:

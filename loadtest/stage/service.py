@@ -70,16 +70,16 @@ class Service:
 
     def pids(self, part: Part) -> list[int]:
         """The running processes of that part, oldest first."""
-        found = children(self.pid)
+        own_pids = children(self.pid)
         match part:
             case Part.VALKEY:
-                return [pid for pid in found if "valkey" in _command(pid)[0]]
+                return [pid for pid in own_pids if "valkey" in _command(pid)[0]]
             case Part.POSTGRES:
-                return [pid for pid in found if Path(_command(pid)[0]).name == "postgres"]
+                return [pid for pid in own_pids if Path(_command(pid)[0]).name == "postgres"]
             case Part.WORKER:
-                return [pid for pid in found if _command(pid)[-1] == "worker"]
+                return [pid for pid in own_pids if _command(pid)[-1] == "worker"]
             case Part.FRONT:
-                masters = [pid for pid in found if _command(pid)[-1] == "api"]
+                masters = [pid for pid in own_pids if _command(pid)[-1] == "api"]
                 return [pid for master in masters for pid in children(master) if _command(pid)[-1] == "api"]
 
     def kill_and_wait(self, part: Part) -> tuple[int, int]:
@@ -214,11 +214,11 @@ def running_service(
 def wait_for(look: Callable[[], Found | None], timeout_s: float, otherwise: str) -> Found:
     """What `look` returns, as soon as that is true; a TimeoutError says `otherwise`."""
     deadline = time.monotonic() + timeout_s
-    while not (found := look()):
+    while not (result := look()):
         if time.monotonic() >= deadline:
             raise TimeoutError(otherwise)
         time.sleep(POLL_S)
-    return found
+    return result
 
 
 def _await_ready(service: Service, process: subprocess.Popen[bytes], *, fronts_of_its_own: bool = False) -> None:

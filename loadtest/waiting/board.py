@@ -42,7 +42,7 @@ class Board:
         return str(self.queue.get("state", ""))
 
     async def poll(self, chance: random.Random) -> None:
-        etag, seen = "", dict[str, Any]()
+        etag, previous = "", dict[str, Any]()
         while True:
             headers = {"If-None-Match": etag} if etag else {}
             call = Call(name="availability", method="GET", path=self.path, headers=headers)
@@ -50,18 +50,18 @@ class Board:
             self.polls[answered.problem] += 1
             if answered.outcome == 200:
                 etag, queue = answered.etag, answered.body
-                self._look_for_oddities(queue, seen, sent.answered_ms)
+                self._look_for_oddities(queue, previous, sent.answered_ms)
                 if self._documents.setdefault(etag, queue) != queue:
                     self.odd.append(f"two documents with the ETag {etag}")
                 self._show(queue)
-                seen = queue
+                previous = queue
             await asyncio.sleep(POLL_S * chance.uniform(1 - JITTER, 1 + JITTER))
 
     async def close(self) -> None:
         await self._client.close()
 
-    async def until(self, found: Callable[[], bool]) -> None:
-        while not found():
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
             self._changed.clear()
             await self._changed.wait()
 

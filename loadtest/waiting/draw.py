@@ -21,5 +21,5 @@ def number_of(queue: dict[str, Any], ticket_id: str) -> int:
 def claims_of(ticket: str) -> dict[str, Any]:
     """What a ticket says; anybody can read it."""
     payload = ticket.split(".")[1]
-    found: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    return found
+    claims: dict[str, Any] = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    return claims

@@ -45,14 +45,14 @@ def holds_of(journal: Iterable[JournalEntry], opening: str) -> Iterator[Hold]:
 
 def order_violations(holds: Iterable[Hold], numbers: Mapping[str, int]) -> list[str]:
     """People who were let through too early; `numbers` are by person as the journal names them."""
-    found = []
+    violations = []
     for hold in holds:
         best = min((numbers[person] for person in hold.persons if person in numbers), default=None)
         if best is None:
-            found.append(f"seq {hold.seq}: held by somebody who never joined")
+            violations.append(f"seq {hold.seq}: held by somebody who never joined")
         elif best > hold.mark:
-            found.append(f"seq {hold.seq}: number {best} has a place, and the mark stood at {hold.mark}")
-    return found
+            violations.append(f"seq {hold.seq}: number {best} has a place, and the mark stood at {hold.mark}")
+    return violations
 
 
 async def judge(service: Service, scene: Scene, crowd: Crowd, places: int) -> list[Verdict]:
@@ -133,9 +133,9 @@ def _verify_by_command(service: Service, scene: Scene, tickets: Sequence[Claimed
     done = service.command("verify", "draw", *draw, "--tickets", str(file))
     if not done.stdout:
         return {"ok": False, "findings": [done.stderr[-ERROR_CHARS:]], "tickets": 0}
-    found: dict[str, Any] = json.loads(done.stdout)
-    ok = found["ok"] and done.returncode == 0
-    return {"ok": ok, "findings": found["findings"], "tickets": len(found["tickets"])}
+    report: dict[str, Any] = json.loads(done.stdout)
+    ok = report["ok"] and done.returncode == 0
+    return {"ok": ok, "findings": report["findings"], "tickets": len(report["tickets"])}
 
 
 def _until_all_know(visitors: Sequence[Visitor]) -> str:

@@ -283,10 +283,10 @@ def deployment(
     monkeypatch.setenv("RESERVASI_REDIS_URL", valkey_url)
     monkeypatch.setenv("RESERVASI_POSTGRES_DSN", database)
     monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
-    made = Deployment(program, data_dir / f"{program}.toml")
-    made.write()
-    assert made.imports()["created"] == 16
-    return made
+    instance = Deployment(program, data_dir / f"{program}.toml")
+    instance.write()
+    assert instance.imports()["created"] == 16
+    return instance
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -59,9 +59,9 @@ def after_call(context: Any, case: Any, response: Any) -> None:
 def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
     """Half of the calls meet something that exists."""
     if path_parameters and "id" in path_parameters and next(counter) % 2:
-        known = {"/quotas/": QUOTA, "/openings/": OPENING}
-        found = (name for part, name in known.items() if part in context.operation.path)
-        return {**path_parameters, "id": next(found, RESERVATION)}
+        ids = {"/quotas/": QUOTA, "/openings/": OPENING}
+        matches = (name for part, name in ids.items() if part in context.operation.path)
+        return {**path_parameters, "id": next(matches, RESERVATION)}
     return path_parameters
 
 

@@ -65,7 +65,7 @@ async def test_an_applicants_field(
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    ("changes", "expected"),
     [
         ({"quota": 5}, {("/quota", "quota-type")}),
         ({"quota": "surabaya"}, {("/quota", "quota-invalid")}),
@@ -82,9 +82,11 @@ async def test_an_applicants_field(
         ({"3578014107900001": 0}, {("", "unknown-field")}),
     ],
 )
-async def test_a_claims_field(stack: Any, unchanged: str, changes: dict[str, Any], found: set[tuple[str, str]]) -> None:
+async def test_a_claims_field(
+    stack: Any, unchanged: str, changes: dict[str, Any], expected: set[tuple[str, str]]
+) -> None:
     reply = await stack.claim({**stack.body(unchanged), **changes})
-    assert errors(reply.is_problem("invalid-request", 422)) == found
+    assert errors(reply.is_problem("invalid-request", 422)) == expected
 
 
 async def test_every_finding_is_named_at_once(stack: Any, unchanged: str) -> None:
@@ -280,8 +282,8 @@ async def test_bytes_that_are_not_http(  # noqa: PLR0917 - what pytest captures 
     writer.close()
     assert answer.split(b" ")[1] == status, answer
     assert b"application/problem+json" in answer
-    said = capsys.readouterr()
-    for shown in (answer.decode(), said.out, said.err, caplog.text):
+    output = capsys.readouterr()
+    for shown in (answer.decode(), output.out, output.err, caplog.text):
         assert NIK not in shown
 
 
@@ -305,7 +307,7 @@ async def test_expect_continue_is_honoured(stack: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "expected"),
     [
         ({}, {("", "change-empty")}),
         ({"capacity": 1.0}, {("/capacity", "capacity-type")}),
@@ -318,9 +320,9 @@ async def test_expect_continue_is_honoured(stack: Any) -> None:
         ({"closed": 1, "price": 2}, {("/closed", "closed-type"), ("/price", "unknown-field")}),
     ],
 )
-async def test_a_quota_change(stack: Any, unchanged: str, body: dict[str, Any], found: set[tuple[str, str]]) -> None:
+async def test_a_quota_change(stack: Any, unchanged: str, body: dict[str, Any], expected: set[tuple[str, str]]) -> None:
     reply = await stack.staff("PUT", f"/v1/staff/quotas/{unchanged}", json=body)
-    assert errors(reply.is_problem("invalid-request", 422)) == found
+    assert errors(reply.is_problem("invalid-request", 422)) == expected
 
 
 async def test_a_quota_set_below_what_is_taken(stack: Any) -> None:

@@ -19,10 +19,10 @@ async def test_a_program_that_was_just_imported_is_not_unknown(stack: Any) -> No
     body = stack.body(f"{new}.kanim.baru.20270301.0800.online")
     (await stack.claim(body)).is_problem("recovering", 503)  # until its ledger is owned and read
 
-    async def known() -> bool:
+    async def is_known() -> bool:
         return bool(stack.front.availability.knows(new))
 
-    await stack.eventually(known)
+    await stack.eventually(is_known)
     (await stack.claim(body)).is_problem("unknown-quota", 404)  # it has no quotas
 
 
@@ -35,8 +35,8 @@ async def test_a_claim_is_held_and_can_be_read_back(stack: Any) -> None:
     assert reply.headers["Location"] == f"/v1/reservations/{reply.json['id']}"
     assert reply.headers["Cache-Control"] == "no-store"
     assert "Idempotent-Replayed" not in reply.headers
-    seen = await stack.seen(quota, lambda q: q.counts.held == 2)
-    assert seen.remaining == 8
+    view = await stack.seen(quota, lambda q: q.counts.held == 2)
+    assert view.remaining == 8
     shown = await stack.managed("GET", reply.json)
     assert shown.status == 200
     assert shown.json == {
@@ -44,9 +44,9 @@ async def test_a_claim_is_held_and_can_be_read_back(stack: Any) -> None:
         "office": "kanim",
         "service": "baru",
         "channel": "online",
-        "date": seen.terms.date,
-        "start": seen.terms.start,
-        "end": seen.terms.end,
+        "date": view.terms.date,
+        "start": view.terms.start,
+        "end": view.terms.end,
     }
 
 

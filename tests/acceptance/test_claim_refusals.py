@@ -21,11 +21,11 @@ async def test_a_refused_group_hears_which_applicant(stack: Stack, way: dict[str
     assert (await stack.claim({"quota": quota, "applicants": [person]})).status == 201
     group = [stack.applicant() for _ in range(5)]
     group[at] = person
-    for language, said in (("id", f"Pemohon ke-{at + 1} "), ("en", f"Applicant {at + 1} ")):
+    for language, beginning in (("id", f"Pemohon ke-{at + 1} "), ("en", f"Applicant {at + 1} ")):
         reply = await stack.claim({"quota": quota, "applicants": group}, **{"Accept-Language": language, **way})
         problem = reply.is_problem("duplicate-applicant", 409)
         assert problem["applicant"] == f"/applicants/{at}"
-        assert problem["detail"].startswith(said)
+        assert problem["detail"].startswith(beginning)
         assert problem["applicant"] in problem["detail"]
         assert "Idempotency-Key" in problem["next"]
         assert person["nik"] not in reply.text
@@ -67,9 +67,9 @@ async def test_yesterday_s_window_is_over(stack: Stack, way: dict[str, str], lan
 @WAYS
 @pytest.mark.parametrize("language", ["id", "en"])
 async def test_a_window_that_has_left_the_ledger_is_over(stack: Stack, way: dict[str, str], language: str) -> None:
-    known = (await stack.seen(await stack.quota(**PAST), lambda _: True)).terms
+    template = (await stack.seen(await stack.quota(**PAST), lambda _: True)).terms
     quota = f"{stack.program}.kanim.gone-{language}{len(way)}.{PAST['date'].replace('-', '')}.2300.online"
-    terms = msgspec.structs.replace(known, service=f"gone-{language}{len(way)}")
+    terms = msgspec.structs.replace(template, service=f"gone-{language}{len(way)}")
     answer = await stack.front.reservations.set_quota(SetQuota(quota=quota, terms=terms))
     assert answer.outcome is Outcome.QUOTA_SET
     await stack.seen(quota, lambda _: True)

@@ -70,8 +70,8 @@ class Deployment:
     def fails(self, *words: str, code: int = 1) -> str:
         done = self.call(*words, "--json")
         assert done.exit_code == code, done.output
-        said: str = json.loads(done.stdout)["error"]
-        return said
+        error: str = json.loads(done.stdout)["error"]
+        return error
 
     def imported(self) -> str:
         """One week of the program is imported; the id of one of its quotas."""
@@ -118,8 +118,8 @@ class Deployment:
                 key = keys.meta(self.program)
                 for name, value in fields.items():
                     await operations.client.hset(key, name, value)
-                said: Any = await operations.client.hmget(key, ["epoch", "seq", "chain"])
-                await operations.client.hset(key, "at", b"-".join(each or b"" for each in said))
+                position: Any = await operations.client.hmget(key, ["epoch", "seq", "chain"])
+                await operations.client.hset(key, "at", b"-".join(each or b"" for each in position))
 
         run(work())
 
@@ -136,8 +136,8 @@ class Deployment:
         """What the doctor says of a check that is not well."""
         done = self.call("doctor", "--json")
         assert done.exit_code == 1
-        said: str = next(each["said"] for each in json.loads(done.stdout)["findings"] if each["check"] == check)
-        return said
+        text: str = next(each["said"] for each in json.loads(done.stdout)["findings"] if each["check"] == check)
+        return text
 
     def _reserved(self, quota: str, *, confirm: bool) -> str:
         async def work() -> str:
@@ -198,10 +198,10 @@ def test_a_bad_file_is_refused_whole_with_line_and_field(
     text = deployment.file.read_text()
     line = next(number for number, words in enumerate(text.splitlines(), 1) if words.startswith("hold_s"))
     deployment.file.write_text(re.sub(r"^hold_s = 7200", "hold_s = -1", text, flags=re.MULTILINE))
-    code, said = failing("program", "import", str(deployment.file), *WEEK)
+    code, output = failing("program", "import", str(deployment.file), *WEEK)
     assert code == 1
-    assert f"line {line}: policies.hold_s" in said
-    assert "nothing was imported" in said
+    assert f"line {line}: policies.hold_s" in output
+    assert "nothing was imported" in output
     assert failing("quota", "show", deployment.program)[0] == 1  # there is no such program
 
 
@@ -212,9 +212,9 @@ def test_a_program_that_would_have_too_many_quotas_is_refused_before_anything_ch
     before = deployment.ok("quota", "show", deployment.program)
     monkeypatch.setattr(model, "QUOTAS_MAX", len(before) + 100)  # one week fits, two do not
     deployment.file.write_text(deployment.file.read_text().replace("hold_s = 7200", "hold_s = 3600"))
-    code, said = failing("program", "import", str(deployment.file), *NEXT_WEEK)
+    code, output = failing("program", "import", str(deployment.file), *NEXT_WEEK)
     assert code == 1
-    assert f"it has {len(before)} quotas" in said
+    assert f"it has {len(before)} quotas" in output
     assert deployment.ok("quota", "show", deployment.program) == before
     assert [program.policies.hold_s for program in deployment.stored()] == [7200]
     again = deployment.ok("program", "import", str(deployment.file), *WEEK, "--open-now", "--apply")
@@ -234,9 +234,9 @@ def test_a_program_whose_tag_another_one_has_is_refused_before_anything_is_writt
     named(stored)
     deployment.ok("program", "import", str(deployment.file), *WEEK)
     named(namesake)
-    code, said = failing("program", "import", str(deployment.file), *WEEK)
+    code, output = failing("program", "import", str(deployment.file), *WEEK)
     assert code == 1
-    assert f"those of the program {stored}" in said
+    assert f"those of the program {stored}" in output
     assert [program.id for program in deployment.stored()] == [stored]
     assert failing("quota", "show", namesake)[0] == 1
 
@@ -250,9 +250,9 @@ def test_a_ledger_that_lost_its_data_is_named_and_takes_no_import(
     check = f"program {deployment.program}"
     assert "fenced: behind, it is at nothing, the records at epoch" in deployment.finding(check)
     deployment.file.write_text(deployment.file.read_text().replace("hold_s = 7200", "hold_s = 3600"))
-    code, said = failing("program", "import", str(deployment.file), *WEEK)
+    code, output = failing("program", "import", str(deployment.file), *WEEK)
     assert code == 1
-    assert f"the ledger of {deployment.program} is fenced: behind" in said
+    assert f"the ledger of {deployment.program} is fenced: behind" in output
     assert [program.policies.hold_s for program in deployment.stored()] == [7200]
     assert "fenced: behind" in failing("quota", "show", deployment.program)[1]
 
@@ -283,8 +283,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             run_app(app)
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out + said.err
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out + output.err
 
     return call
 
@@ -366,8 +366,8 @@ def test_a_list_of_quotas_is_filtered_and_paged_and_says_how_many_there_are(depl
         "--to",
         "2030-12-03",
     )
-    found = deployment.ok("quota", "show", deployment.program, *filters)
-    assert [each["id"] for each in found] == [
+    quotas = deployment.ok("quota", "show", deployment.program, *filters)
+    assert [each["id"] for each in quotas] == [
         each["id"]
         for each in every
         if (each["office"], each["service"], each["channel"], each["date"]) == ("kanim", "baru", "online", "2030-12-03")
@@ -422,8 +422,8 @@ def test_a_staff_key_is_shown_once_and_stored_as_a_hash(deployment: Deployment) 
 
     async def stored() -> str | None:
         async with open_operations(load()) as operations:
-            found = await operations.records.staff_by_key_hash(operations.sealing.api_key_hash(key))
-            return found.role if found else None
+            member = await operations.records.staff_by_key_hash(operations.sealing.api_key_hash(key))
+            return member.role if member else None
 
     assert run(stored()) == "viewer"
     assert deployment.call("staff", "add", "Budi", "--role", "king").exit_code == 2
@@ -464,15 +464,15 @@ def test_a_wrong_setting_is_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_database_without_schema_is_exit_1(schemaless: Deployment, failing: Callable[..., tuple[int, str]]) -> None:
-    code, said = failing("program", "import", str(schemaless.file), *WEEK)
+    code, output = failing("program", "import", str(schemaless.file), *WEEK)
     assert code == 1
-    assert "reservasi db upgrade" in said
+    assert "reservasi db upgrade" in output
 
 
 def test_a_database_that_is_away_is_exit_1(failing: Callable[..., tuple[int, str]], data_dir: Path) -> None:
-    code, said = failing("db", "check", "--data-dir", str(data_dir))
+    code, output = failing("db", "check", "--data-dir", str(data_dir))
     assert code == 1
-    assert "PostgreSQL does not answer" in said
+    assert "PostgreSQL does not answer" in output
 
 
 def test_the_shipped_programs_can_be_read() -> None:

@@ -41,7 +41,7 @@ def test_closing_one_quota_says_who_is_booked_there(deployment: Deployment) -> N
 
 
 @pytest.mark.parametrize(
-    ("flag", "asked", "said"),
+    ("flag", "value", "message"),
     [
         ("--office", "kamin", "has no office kamin. Did you mean kanim? It has: kanim, ulp"),
         ("--service", "lama", "has no service lama. It has: baru"),
@@ -49,12 +49,12 @@ def test_closing_one_quota_says_who_is_booked_there(deployment: Deployment) -> N
     ],
 )
 def test_a_name_that_the_program_does_not_have_is_named_with_those_that_it_has(
-    deployment: Deployment, flag: str, asked: str, said: str
+    deployment: Deployment, flag: str, value: str, message: str
 ) -> None:
     for words in (("quota", "show", deployment.program), ("quota", "close", deployment.program, "--date", str(DAY))):
-        assert deployment.json(*words, flag, asked, code=2)["error"] == f"{flag}: {deployment.program} {said}"
-        done = deployment.call(*words, flag, asked)
-        assert (done.exit_code, said in done.output) == (2, True)
+        assert deployment.json(*words, flag, value, code=2)["error"] == f"{flag}: {deployment.program} {message}"
+        done = deployment.call(*words, flag, value)
+        assert (done.exit_code, message in done.output) == (2, True)
     assert len(deployment.open_windows()) == 4
 
 

@@ -28,9 +28,9 @@ def unread(deployment: Deployment) -> Deployment:
 
 
 def listed(of: Deployment, *words: str) -> list[dict[str, Any]]:
-    found = of.ok("dead-letters", "list", *words)
-    assert isinstance(found, list)
-    return found
+    letters = of.ok("dead-letters", "list", *words)
+    assert isinstance(letters, list)
+    return letters
 
 
 def test_letters_are_listed_page_by_page_and_whole(unread: Deployment) -> None:

@@ -244,10 +244,10 @@ def test_a_demo_whose_file_changed_starts_and_closes_nothing(
     assert "is left unchanged" not in capsys.readouterr().err
     deployment.write(slot_minutes=30)
     run(load_demo())
-    said = " ".join(capsys.readouterr().err.split())
-    assert f"the program {deployment.program} is left unchanged" in said
-    assert f"{deployment.program}.toml" in said
-    assert "--apply" in said
+    output = " ".join(capsys.readouterr().err.split())
+    assert f"the program {deployment.program} is left unchanged" in output
+    assert f"{deployment.program}.toml" in output
+    assert "--apply" in output
     assert deployment.open_windows() == before
 
 

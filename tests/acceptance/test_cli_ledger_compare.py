@@ -78,21 +78,21 @@ def test_it_leads_to_the_side_that_was_owned_last(deployment: Deployment, other:
     assert [row["epoch"] for row in alone["owned"]] == [1, 2]
     assert alone["owned"][1]["at_ms"] > alone["owned"][0]["at_ms"] > 0
 
-    (found,) = deployment.ok("ledger", "compare", "--other-redis-url", other)
-    this, there = found["sides"]
+    (comparison,) = deployment.ok("ledger", "compare", "--other-redis-url", other)
+    this, there = comparison["sides"]
     assert (this["verdict"], this["epoch"], this["confirmed"], this["held"]) == ("superseded", 1, 2, 1)
     assert (this["confirmed_not_recorded"], this["confirmed_only_here"], this["named"]) == (1, 1, ["only-here"])
     assert (there["verdict"], there["epoch"], there["held_only_here"]) == ("owned", 2, 1)
-    assert there["run_id"] == found["owned"][1]["run_id"]
-    assert "make it the primary" in found["recommendation"]
-    assert found["command"] == f"reservasi doctor --redis-url {masked(other)}"
+    assert there["run_id"] == comparison["owned"][1]["run_id"]
+    assert "make it the primary" in comparison["recommendation"]
+    assert comparison["command"] == f"reservasi doctor --redis-url {masked(other)}"
 
     (gone,) = deployment.ok("ledger", "compare", "--other-redis-url", "redis://127.0.0.1:1")
     assert "does not answer" in gone["sides"][1]["error"]
     assert gone["command"] == f"reservasi rebuild --program {deployment.program} --discard --discard-confirmed"
-    said = " ".join(deployment.call("ledger", "compare", "--other-redis-url", other).stdout.split())
-    assert f"Next: {found['command']}" in said
-    assert "only-here" in said
+    output = " ".join(deployment.call("ledger", "compare", "--other-redis-url", other).stdout.split())
+    assert f"Next: {comparison['command']}" in output
+    assert "only-here" in output
     assert stored_everywhere(deployment, other) == before, "it changes nothing"
 
     deployment.ok("rebuild", "--discard", "--discard-confirmed")

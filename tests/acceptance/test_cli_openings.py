@@ -56,16 +56,16 @@ class Deployment:
             return done.output
         if isinstance(done.exception, ReservasiError):  # which the command line prints as one line
             return str(done.exception)
-        said: str = json.loads(done.stdout)["error"]
-        return said
+        error: str = json.loads(done.stdout)["error"]
+        return error
 
     def quotas(self) -> list[Any]:
-        found: list[Any] = self.ok("quota", "show", self.program)
-        return found
+        rows: list[Any] = self.ok("quota", "show", self.program)
+        return rows
 
     def openings(self) -> list[Any]:
-        found: list[Any] = self.ok("opening", "list", "--program", self.program)
-        return found
+        rows: list[Any] = self.ok("opening", "list", "--program", self.program)
+        return rows
 
     def create(self, *words: str, opens_at: str = "") -> Any:
         return self.ok("opening", "create", self.program, "--opens-at", opens_at or at(1), *words)
@@ -99,29 +99,29 @@ def deployment(
 def test_an_opening_takes_the_quotas_that_are_meant(deployment: Deployment) -> None:
     before = {quota["id"]: quota for quota in deployment.quotas()}
     first = (today() + dt.timedelta(days=3)).isoformat()
-    made = deployment.create("--from", first, "--office", "kanim", "--channel", "online")
+    opening = deployment.create("--from", first, "--office", "kanim", "--channel", "online")
     opens_at = dt.datetime.fromisoformat(at(1))
-    assert made["id"] == f"{deployment.program}-{opens_at:%Y%m%d-%H%M}"
-    assert made["state"] == "announced"
-    assert dt.datetime.fromisoformat(made["opens_at"]) == opens_at
-    assert dt.datetime.fromisoformat(made["joins_from"]) == opens_at - dt.timedelta(minutes=30)
-    assert dt.datetime.fromisoformat(made["ends_at"]) == opens_at + dt.timedelta(minutes=120)
-    assert (made["waiting_room"], made["proof_of_work"], made["adaptive"]) == (True, False, True)
-    assert (made["rate_per_min"], made["rate_max_per_min"]) == (600, 6000)
+    assert opening["id"] == f"{deployment.program}-{opens_at:%Y%m%d-%H%M}"
+    assert opening["state"] == "announced"
+    assert dt.datetime.fromisoformat(opening["opens_at"]) == opens_at
+    assert dt.datetime.fromisoformat(opening["joins_from"]) == opens_at - dt.timedelta(minutes=30)
+    assert dt.datetime.fromisoformat(opening["ends_at"]) == opens_at + dt.timedelta(minutes=120)
+    assert (opening["waiting_room"], opening["proof_of_work"], opening["adaptive"]) == (True, False, True)
+    assert (opening["rate_per_min"], opening["rate_max_per_min"]) == (600, 6000)
     moved = 0
     for quota in deployment.quotas():
         meant = quota["date"] >= first and quota["office"] == "kanim" and quota["channel"] == "online"
         moved += meant
-        assert quota["opens_at"] == (made["opens_at"] if meant else before[quota["id"]]["opens_at"]), quota["id"]
-    assert moved == made["moved"] == made["quotas"] > 0
-    assert deployment.ok("opening", "show", made["id"]) == {
-        name: value for name, value in made.items() if name not in ("moved", "left_out", "taken_from")
+        assert quota["opens_at"] == (opening["opens_at"] if meant else before[quota["id"]]["opens_at"]), quota["id"]
+    assert moved == opening["moved"] == opening["quotas"] > 0
+    assert deployment.ok("opening", "show", opening["id"]) == {
+        name: value for name, value in opening.items() if name not in ("moved", "left_out", "taken_from")
     }
-    assert [each["id"] for each in deployment.openings()] == [made["id"]]
+    assert [each["id"] for each in deployment.openings()] == [opening["id"]]
 
 
 def test_the_seed_is_committed_to_and_sealed(deployment: Deployment) -> None:
-    made = deployment.create()
+    answer = deployment.create()
     (opening,) = deployment.stored()
 
     async def unseal() -> bytes:
@@ -130,35 +130,35 @@ def test_the_seed_is_committed_to_and_sealed(deployment: Deployment) -> None:
 
     seed = run(unseal())
     assert len(seed) == draw.SEED_BYTES
-    assert draw.commitment(seed) == opening.terms.commitment == made["commitment"]
-    shown = deployment.call("opening", "show", made["id"]).output
-    assert seed.hex() not in shown + json.dumps(made)
-    assert opening.terms.sealed_seed not in shown + json.dumps(made)
+    assert draw.commitment(seed) == opening.terms.commitment == answer["commitment"]
+    shown = deployment.call("opening", "show", answer["id"]).output
+    assert seed.hex() not in shown + json.dumps(answer)
+    assert opening.terms.sealed_seed not in shown + json.dumps(answer)
 
 
 def test_everything_about_an_opening_can_be_said(deployment: Deployment) -> None:
     name = f"{deployment.program}-special"
-    made = deployment.create(
+    opening = deployment.create(
         *("--id", name, "--joins-from", "now", "--ends-at", at(2), "--fixed", "--proof-of-work"),
         *("--rate-per-min", "30", "--rate-max-per-min", "90", "--office", "kanim"),
         *("--beacon-source", "drand quicknet, round 7"),
     )
-    assert made["id"] == name
-    assert made["state"] == "joining"
-    assert dt.datetime.fromisoformat(made["ends_at"]) == dt.datetime.fromisoformat(at(2))
-    assert (made["adaptive"], made["proof_of_work"]) == (False, True)
-    assert (made["rate_per_min"], made["rate_max_per_min"]) == (30, 90)
-    assert made["beacon_source"] == "drand quicknet, round 7"
+    assert opening["id"] == name
+    assert opening["state"] == "joining"
+    assert dt.datetime.fromisoformat(opening["ends_at"]) == dt.datetime.fromisoformat(at(2))
+    assert (opening["adaptive"], opening["proof_of_work"]) == (False, True)
+    assert (opening["rate_per_min"], opening["rate_max_per_min"]) == (30, 90)
+    assert opening["beacon_source"] == "drand quicknet, round 7"
     plain = deployment.create("--no-waiting-room", "--office", "ulp-wiyung", opens_at=at(2))
     assert (plain["waiting_room"], plain["state"]) == (False, "announced")
-    said = deployment.call("opening", "list").output
-    assert "joining" in said
-    assert "not-open" in said, "as GET /v1/openings says of the same opening"
-    assert "announced" not in said + deployment.call("opening", "show", plain["id"]).output
-    heading = next(line for line in said.splitlines() if line.startswith("id "))
+    output = deployment.call("opening", "list").output
+    assert "joining" in output
+    assert "not-open" in output, "as GET /v1/openings says of the same opening"
+    assert "announced" not in output + deployment.call("opening", "show", plain["id"]).output
+    heading = next(line for line in output.splitlines() if line.startswith("id "))
     assert heading.split()[3:6] == ["joined", "arrived", "admitted"]  # as the queue's document calls them
     opens = f"{at(2)[:10]} 14:00 WIB"  # in the program's time, with the year; machines read ISO 8601
-    assert opens in next(line for line in said.splitlines() if plain["id"] in line)
+    assert opens in next(line for line in output.splitlines() if plain["id"] in line)
     assert opens in deployment.call("opening", "show", plain["id"]).stdout
     assert dt.datetime.fromisoformat(plain["opens_at"]) == dt.datetime.fromisoformat(at(2))
 
@@ -178,8 +178,8 @@ def test_the_list_begins_today(deployment: Deployment) -> None:
     over, morning = names
 
     def shown(*words: str) -> list[str]:
-        found = deployment.ok("opening", "list", "--program", deployment.program, *words)
-        return [each["id"] for each in found]
+        openings = deployment.ok("opening", "list", "--program", deployment.program, *words)
+        return [each["id"] for each in openings]
 
     day = f"{today() - dt.timedelta(days=2)}"
     assert shown() == [morning, ahead]
@@ -192,7 +192,7 @@ def test_the_list_begins_today(deployment: Deployment) -> None:
 
 
 def test_what_cannot_be_created_is_refused_and_changes_nothing(deployment: Deployment) -> None:
-    made = deployment.create("--office", "kanim")
+    opening = deployment.create("--office", "kanim")
     before, openings = deployment.quotas(), deployment.openings()
     other = f"{deployment.program}-other"
     assert "lies in the past" in deployment.refused(opens_at=at(-1))
@@ -200,8 +200,8 @@ def test_what_cannot_be_created_is_refused_and_changes_nothing(deployment: Deplo
     assert "no quota of" in deployment.refused("--from", "2099-01-01", opens_at=at(2))
     assert "has no office kamin. Did you mean kanim?" in deployment.refused("--office", "kamin", opens_at=at(2), code=2)
     assert "close before it opens" in deployment.refused(opens_at=at(300))
-    assert "an opening" in deployment.refused("--id", made["id"], opens_at=at(2))
-    assert f"{made['id']} opens at" in deployment.refused("--id", other)
+    assert "an opening" in deployment.refused("--id", opening["id"], opens_at=at(2))
+    assert f"{opening['id']} opens at" in deployment.refused("--id", other)
     assert "people would join from" in deployment.refused("--joins-from", at(3), opens_at=at(2))
     assert "it would end at" in deployment.refused("--ends-at", at(1), opens_at=at(2))
     assert "beginning with" in deployment.refused("--id", "elsewhere", opens_at=at(2))
@@ -214,10 +214,10 @@ def test_what_cannot_be_created_is_refused_and_changes_nothing(deployment: Deplo
 
 
 def test_quotas_that_close_before_it_opens_are_left_out(deployment: Deployment) -> None:
-    made = deployment.create(opens_at=at(7))
-    assert made["left_out"] > 0
+    opening = deployment.create(opens_at=at(7))
+    assert opening["left_out"] > 0
     for quota in deployment.quotas():
-        assert (quota["opens_at"] == made["opens_at"]) == (quota["closes_at"] > made["opens_at"])
+        assert (quota["opens_at"] == opening["opens_at"]) == (quota["closes_at"] > opening["opens_at"])
 
 
 def test_an_interrupted_command_is_given_again(deployment: Deployment) -> None:
@@ -225,8 +225,8 @@ def test_an_interrupted_command_is_given_again(deployment: Deployment) -> None:
     opens_at = at(1)
     quota = deployment.quotas()[-1]["id"]
     deployment.ok("quota", "set", quota, "--opens-at", opens_at)
-    made = deployment.create(opens_at=opens_at)
-    assert made["moved"] == made["quotas"] - 1
+    opening = deployment.create(opens_at=opens_at)
+    assert opening["moved"] == opening["quotas"] - 1
 
 
 def test_quotas_are_taken_from_an_opening_for_which_nobody_waits_yet(deployment: Deployment) -> None:
@@ -248,10 +248,10 @@ def test_an_id_names_one_opening_of_all_programs(deployment: Deployment) -> None
     file.write_text(text.replace(f'id = "{deployment.program}"', f'id = "{longer}"', 1))
     deployment.ok("program", "import", str(file), "--to", (today() + dt.timedelta(days=7)).isoformat(), "--open-now")
     name = f"{longer}-1"
-    made = deployment.create("--id", name)
+    opening = deployment.create("--id", name)
     assert "another program" in deployment.fails("opening", "create", longer, "--opens-at", at(1), "--id", name)
     assert deployment.ok("opening", "show", name) == {
-        key: value for key, value in made.items() if key not in ("moved", "left_out", "taken_from")
+        key: value for key, value in opening.items() if key not in ("moved", "left_out", "taken_from")
     }
     assert deployment.ok("opening", "pause", name)["program"] == deployment.program
     other = deployment.ok("opening", "create", longer, "--opens-at", at(1), "--id", f"{longer}-2")
@@ -295,12 +295,12 @@ def test_an_import_creates_the_openings_that_a_file_announces(deployment: Deploy
         (today() + dt.timedelta(days=28)).isoformat(),
     )
     done = deployment.ok("program", "import", str(deployment.file), *days)
-    found = deployment.openings()
-    assert done["openings"] == [each["id"] for each in found]
+    openings = deployment.openings()
+    assert done["openings"] == [each["id"] for each in openings]
     moments = {quota["opens_at"] for quota in deployment.quotas() if quota["opens_at"]}
-    assert [each["opens_at"] for each in found] == sorted(moments)
-    assert 2 <= len(found) <= 3
-    for each in found:
+    assert [each["opens_at"] for each in openings] == sorted(moments)
+    assert 2 <= len(openings) <= 3
+    for each in openings:
         opens_at = dt.datetime.fromisoformat(each["opens_at"]).astimezone(WIB)
         assert each["id"] == f"{deployment.program}-{opens_at:%Y%m%d}-1400"
         assert dt.datetime.fromisoformat(each["joins_from"]) == opens_at - dt.timedelta(minutes=45)
@@ -323,19 +323,19 @@ def test_the_demo_has_an_opening_to_wait_for(deployment: Deployment) -> None:
         run(work())
 
     load_demo()
-    (made,) = deployment.openings()
-    assert made["state"] == "joining"
-    opens_at = dt.datetime.fromisoformat(made["opens_at"])
-    ahead_ms = (opens_at - dt.datetime.fromisoformat(made["joins_from"])) / dt.timedelta(milliseconds=1)
+    (opening,) = deployment.openings()
+    assert opening["state"] == "joining"
+    opens_at = dt.datetime.fromisoformat(opening["opens_at"])
+    ahead_ms = (opens_at - dt.datetime.fromisoformat(opening["joins_from"])) / dt.timedelta(milliseconds=1)
     assert DEMO_OPENING_IN_S * 1000 - 1000 < ahead_ms <= DEMO_OPENING_IN_S * 1000
     assert opens_at.microsecond == 0
-    assert dt.datetime.fromisoformat(made["ends_at"]) - opens_at == dt.timedelta(minutes=60)
+    assert dt.datetime.fromisoformat(opening["ends_at"]) - opens_at == dt.timedelta(minutes=60)
     quotas = deployment.quotas()
     last = max(quota["date"] for quota in quotas)
     assert {quota["date"] for quota in quotas if quota["opens_at"]} == {last}
-    assert made["quotas"] == sum(quota["date"] == last for quota in quotas)
+    assert opening["quotas"] == sum(quota["date"] == last for quota in quotas)
     load_demo()
-    assert deployment.openings() == [made]
+    assert deployment.openings() == [opening]
 
 
 def test_an_opening_is_moved_with_its_quotas(deployment: Deployment) -> None:

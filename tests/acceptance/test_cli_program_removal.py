@@ -85,16 +85,16 @@ def nobody_else_serves(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("confirmed", [True, False])
 def test_it_is_refused_while_people_are_booked(deployment: Deployment, confirmed: bool) -> None:
     reservation = deployment.reserve(deployment.quota(), confirm=confirmed)
-    said = refused(deployment, "--close-quotas")
-    assert f"{int(not confirmed)} are held and {int(confirmed)} confirmed" in said
+    output = refused(deployment, "--close-quotas")
+    assert f"{int(not confirmed)} are held and {int(confirmed)} confirmed" in output
     assert deployment.state(reservation) is not None, "the ledger sells on"
     assert deployment.stored_offices()
 
 
 def test_it_is_refused_while_quotas_can_be_claimed(deployment: Deployment) -> None:
-    said = refused(deployment)
-    assert "16 quotas can be claimed now or later" in said
-    assert "--close-quotas" in said
+    output = refused(deployment)
+    assert "16 quotas can be claimed now or later" in output
+    assert "--close-quotas" in output
     assert len(deployment.open_windows()) == 4
 
 
@@ -243,8 +243,8 @@ def test_a_claim_that_comes_in_between_is_kept(deployment: Deployment, monkeypat
         return deployment.reserve(deployment.quota())
 
     monkeypatch.setattr(Loader, "fence", late)
-    said = refused(deployment, "--close-quotas")
-    assert "1 confirmed" in said
+    output = refused(deployment, "--close-quotas")
+    assert "1 confirmed" in output
     (reservation,) = booked
     assert deployment.state(reservation) is not None
 
@@ -253,9 +253,9 @@ def test_a_claim_that_comes_in_between_is_kept(deployment: Deployment, monkeypat
             operations.ledgers.connection(deployment.program),
             operations.ledgers.journal(deployment.program),
         )
-        found = await compare_ledger(deployment.program, connection, journal, operations.records)
+        comparison = await compare_ledger(deployment.program, connection, journal, operations.records)
         await connection.drop()
-        return found.verdict
+        return comparison.verdict
 
     assert within(owned) is Ownership.OWNED
 
@@ -277,8 +277,8 @@ def test_it_is_refused_while_the_ledger_does_not_know_where_it_is(deployment: De
             await operations.client.hset(keys.meta(deployment.program), mapping=place)
 
     within(spoil)
-    said = refused(deployment)
-    assert "rebuild it first" in said
+    output = refused(deployment)
+    assert "rebuild it first" in output
     within(lambda operations: rebuilt(operations, deployment.program))
     assert deployment.state(reservation) is not None
     assert "1 confirmed" in refused(deployment)

@@ -48,10 +48,10 @@ def drift(of: Deployment, *words: str, code: int) -> dict[str, Any]:
     """What `reconcile` found of the program."""
     done = of.call("reconcile", *words, "--json")
     assert done.exit_code == code, done.output
-    (found,) = json.loads(done.stdout)
-    assert found["program"] == of.program
-    assert isinstance(found, dict)
-    return found
+    (report,) = json.loads(done.stdout)
+    assert report["program"] == of.program
+    assert isinstance(report, dict)
+    return report
 
 
 def at_once(*words: str) -> list[Any]:
@@ -59,31 +59,31 @@ def at_once(*words: str) -> list[Any]:
     command = [sys.executable, "-m", "reservasi.cli", *words, "--json"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     try:
-        said = [process.communicate(timeout=TIMEOUT_S) for process in both]
+        outputs = [process.communicate(timeout=TIMEOUT_S) for process in both]
     finally:
         for process in both:
             process.kill()
             process.wait()
-    assert [process.returncode for process in both] == [0, 0], said
-    return [json.loads(out)[0] for out, _ in said]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    return [json.loads(out)[0] for out, _ in outputs]
 
 
 def test_what_agrees_exits_with_0(sold: Deployment) -> None:
-    found = drift(sold, code=0)
-    assert (found["drift"], found["repaired"]) == ([], 0)
-    assert found["compared"] == 2
-    said = sold.call("reconcile")
-    assert said.exit_code == 0
-    assert {"none", "settled", "unread"} <= set(said.stdout.split())
+    report = drift(sold, code=0)
+    assert (report["drift"], report["repaired"]) == ([], 0)
+    assert report["compared"] == 2
+    result = sold.call("reconcile")
+    assert result.exit_code == 0
+    assert {"none", "settled", "unread"} <= set(result.stdout.split())
 
 
 def test_drift_exits_with_3_until_it_is_repaired(sold: Deployment) -> None:
     damage(sold)
-    found = drift(sold, code=EXIT_DRIFT)
-    assert {each["kind"] for each in found["drift"]} == {"reservations"}
-    said = sold.call("reconcile")
-    assert said.exit_code == EXIT_DRIFT
-    assert "1 reservations" in " ".join(said.stdout.split())
+    report = drift(sold, code=EXIT_DRIFT)
+    assert {each["kind"] for each in report["drift"]} == {"reservations"}
+    result = sold.call("reconcile")
+    assert result.exit_code == EXIT_DRIFT
+    assert "1 reservations" in " ".join(result.stdout.split())
     repaired = drift(sold, "--repair", code=0)
     assert (repaired["drift"], repaired["repaired"], repaired["lost"]) == ([], 1, 0)
     assert drift(sold, code=0)["drift"] == []
@@ -126,8 +126,8 @@ def test_two_repairs_at_once_do_it_once(breaking: Callable[[Deployment], None], 
     for number in range(1, ROUNDS + 1):
         breaking(sold)
         both = at_once("reconcile", "--repair")
-        assert sorted(found["repaired"] for found in both) == [0, 1]
-        assert all(found["drift"] == [] for found in both)
+        assert sorted(report["repaired"] for report in both) == [0, 1]
+        assert all(report["drift"] == [] for report in both)
         assert drift(sold, code=0)["epoch"] == epoch + number, "it was rebuilt once"
 
 

@@ -74,8 +74,8 @@ def fenced_by_a_worker(of: Deployment) -> None:
 def booking_codes(*reservations: str) -> list[str | None]:
     async def work() -> list[str | None]:
         async with open_operations(load()) as operations:
-            found = await asyncio.gather(*map(operations.records.booking, reservations))
-            return [each.booking_code if each else None for each in found]
+            bookings = await asyncio.gather(*map(operations.records.booking, reservations))
+            return [each.booking_code if each else None for each in bookings]
 
     return run(work())
 
@@ -95,15 +95,15 @@ def test_a_restored_dump_leads_to_no_lost_booking(deployment: Deployment, failin
     fenced_by_a_worker(deployment)
     stake = "3 confirmed bookings (3 places) and 1 holds are only in the ledger"
     way = f"`reservasi rebuild --from-ledger --program {deployment.program}`"
-    for said in (
+    for message in (
         deployment.finding(f"program {deployment.program}"),
         failing("quota", "show", deployment.program)[1],
         failing("rebuild")[1],
         failing("rebuild", "--discard")[1],
     ):
-        assert "the records are an older copy" in said
-        assert stake in said
-        assert way in said
+        assert "the records are an older copy" in message
+        assert stake in message
+        assert way in message
     assert "--discard-confirmed" in failing("rebuild", "--discard")[1]
     (report,) = deployment.ok("rebuild", "--from-ledger")
     assert (report["found"], report["restored"]) == ("records_old", True)

@@ -118,9 +118,9 @@ def test_who_changed_a_key_is_in_the_audit(commands: Commands) -> None:
     assert [each["key"] for each in commands.ok("audit", f"o-{commands.program}", "--staff-keys")] == ["Budi"]
     assert commands.ok("audit", "--staff-keys", "--limit", "1") == changes[:1]
     assert commands.ok("audit", "--staff-keys", "--to", "2020-01-01") == []
-    told = commands.call("audit", "--staff-keys").output + json.dumps(changes)
-    assert "Ani W" in told
-    assert not [secret for secret in secrets if secret in told]
+    output = commands.call("audit", "--staff-keys").output + json.dumps(changes)
+    assert "Ani W" in output
+    assert not [secret for secret in secrets if secret in output]
     assert commands.call("audit").exit_code == 2
     assert commands.call("audit", "--staff-keys", "--quota", "q").exit_code == 2
 
@@ -160,10 +160,10 @@ def test_the_journal_names_the_account_the_import_and_the_reason(commands: Comma
     with redis.Redis.from_url(valkey_url) as client:
         entries = client.xrange(keys.journal(commands.program))
     events = [event for _, fields in entries for event in msgpack.unpackb(fields[b"events"])]
-    said = [event[-1] for event in events if event[:2] == ["q", quota]]
-    assert said[0] == ["import", ""]
-    assert [by[1] for by in said[1:]] == ["one more desk", ""]
-    assert all(by[0].startswith("cli:") for by in said[1:])
+    authors = [event[-1] for event in events if event[:2] == ["q", quota]]
+    assert authors[0] == ["import", ""]
+    assert [by[1] for by in authors[1:]] == ["one more desk", ""]
+    assert all(by[0].startswith("cli:") for by in authors[1:])
 
 
 def test_a_key_is_shown_in_the_words_of_the_list(commands: Commands) -> None:

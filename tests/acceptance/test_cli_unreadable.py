@@ -45,7 +45,7 @@ def append(of: Deployment, *events: Any, payload: bytes | None = None) -> None:
     run(work())
 
 
-def said(of: Deployment, *words: str, code: int) -> dict[str, dict[str, Any]]:
+def reports(of: Deployment, *words: str, code: int) -> dict[str, dict[str, Any]]:
     """What a command says, by program."""
     done = of.call(*words, "--json")
     assert done.exit_code == code, done.output
@@ -57,15 +57,15 @@ def test_an_event_of_a_later_version_is_a_dead_letter_for_every_command(
 ) -> None:
     append(deployment, ["z", "future-kind", 1])
     deployment.recorded()
-    found = deployment.finding(f"program {deployment.program}")
-    assert "0 changes not recorded yet, 1 dead letter" in found
-    compared = said(deployment, "reconcile", code=EXIT_DRIFT)
+    finding = deployment.finding(f"program {deployment.program}")
+    assert "0 changes not recorded yet, 1 dead letter" in finding
+    compared = reports(deployment, "reconcile", code=EXIT_DRIFT)
     assert [each["kind"] for each in compared[deployment.program]["drift"]] == ["dead-letters"]
     assert compared[other.program]["drift"] == []
-    refused = said(deployment, "rebuild", "--force", code=1)
+    refused = reports(deployment, "rebuild", "--force", code=1)
     assert "dead-letters retry" in refused[deployment.program]["error"], "what it says is in the ledger alone"
     assert refused[other.program]["rebuilt"]
-    rebuilt = said(deployment, "rebuild", "--force", "--discard", code=0)
+    rebuilt = reports(deployment, "rebuild", "--force", "--discard", code=0)
     assert {name: row["rebuilt"] for name, row in rebuilt.items()} == {deployment.program: True, other.program: True}
     assert deployment.call("quota", "show", deployment.program, "--json").exit_code == 0
 
@@ -79,11 +79,11 @@ def test_an_entry_that_cannot_be_read_is_named_and_the_other_program_is_not(
     assert (done.exit_code, findings[f"program {other.program}"]["ok"]) == (1, True)
     assert "cannot be read" in findings[f"program {deployment.program}"]["said"]
 
-    compared = said(deployment, "reconcile", code=EXIT_DRIFT)
+    compared = reports(deployment, "reconcile", code=EXIT_DRIFT)
     assert compared[deployment.program]["kinds"] == {"ledger": 1}
     assert compared[other.program]["drift"] == []
 
-    refused = said(deployment, "rebuild", code=1)
+    refused = reports(deployment, "rebuild", code=1)
     assert "cannot be read" in refused[deployment.program]["error"]
     assert "error" not in refused[other.program]
     in_words = deployment.call("rebuild")
@@ -92,10 +92,10 @@ def test_an_entry_that_cannot_be_read_is_named_and_the_other_program_is_not(
 
     done = deployment.call("opening", "list", "--all", "--json")
     assert done.exit_code == 0, "it is sold from until a worker looks"
-    rebuilt = said(deployment, "rebuild", "--discard", code=0)
+    rebuilt = reports(deployment, "rebuild", "--discard", code=0)
     assert rebuilt[deployment.program]["rebuilt"]
     assert rebuilt[deployment.program]["lost"] == 1
-    assert said(deployment, "reconcile", code=0)[deployment.program]["drift"] == []
+    assert reports(deployment, "reconcile", code=0)[deployment.program]["drift"] == []
 
 
 def test_a_demo_starts_with_the_programs_that_can_be_read(deployment: Deployment, other: Deployment) -> None:

@@ -83,9 +83,9 @@ async def test_a_booking_from_another_origin(shared: Stack, way: Any) -> None:
     room, quota = await create_room(shared), await shared.quota()
     body, json_type = shared.body(quota), "Content-Type: application/json"
     await shared.seen(quota, lambda _: True)
-    said = (ORIGIN, json_type, f"Idempotency-Key: {secrets.token_hex(8)}")
+    headers = (ORIGIN, json_type, f"Idempotency-Key: {secrets.token_hex(8)}")
     for replayed in ("", "true"):
-        claimed = await ask(shared, way, "POST", "/v1/reservations", *said, body=json.dumps(body).encode())
+        claimed = await ask(shared, way, "POST", "/v1/reservations", *headers, body=json.dumps(body).encode())
         assert claimed.status == 201
         lets_in(claimed)
         assert claimed.header("Idempotent-Replayed") == replayed
@@ -116,15 +116,15 @@ async def test_a_booking_from_another_origin(shared: Stack, way: Any) -> None:
 async def test_a_preflight_lets_every_operation_in(shared: Stack, way: Any, path: str) -> None:
     methods = METHODS[path]
     for method in methods:
-        asked = (f"Access-Control-Request-Method: {method}", "Access-Control-Request-Headers: idempotency-key")
-        answer = await ask(shared, way, "OPTIONS", filled(path), ORIGIN, *asked)
+        headers = (f"Access-Control-Request-Method: {method}", "Access-Control-Request-Headers: idempotency-key")
+        answer = await ask(shared, way, "OPTIONS", filled(path), ORIGIN, *headers)
         assert (answer.status, answer.body) == (204, b"")
         lets_in(answer)
         assert set(answer.header("Access-Control-Allow-Methods").split(", ")) >= methods
         assert set(answer.header("Access-Control-Allow-Headers").split(", ")) >= ALLOWED
         assert int(answer.header("Access-Control-Max-Age")) > 0
         for origin in STRANGERS:
-            shuts_out(await ask(shared, way, "OPTIONS", filled(path), f"Origin: {origin}", *asked))
+            shuts_out(await ask(shared, way, "OPTIONS", filled(path), f"Origin: {origin}", *headers))
 
 
 @WAYS

@@ -144,7 +144,7 @@ async def narrow_front(stack: Any) -> AsyncIterator[FrontServices]:
 async def test_a_crowd_is_served_or_told_to_come_again(stack: Any, listening: Any) -> None:
     quota = await stack.quota(capacity=100_000)
     held = await stack.held(quota)
-    seen: Counter[int] = Counter()
+    statuses: Counter[int] = Counter()
     managed = {"Authorization": f"Bearer {held['manage_token']}"}
     stop = asyncio.Event()
 
@@ -154,7 +154,7 @@ async def test_a_crowd_is_served_or_told_to_come_again(stack: Any, listening: An
         while not stop.is_set():
             writer.write(content(stack, quota, f"crowd-{number}-{turn}"))
             status, headers, body = await answer(reader)
-            seen[status] += 1
+            statuses[status] += 1
             if status == 503:
                 assert body["type"] == "/problems/overloaded"
                 assert 1 <= int(headers["Retry-After"]) <= 5
@@ -164,18 +164,18 @@ async def test_a_crowd_is_served_or_told_to_come_again(stack: Any, listening: An
     async with narrow_front(stack) as front, listening(front) as url, asyncio.timeout(60):
         callers = [asyncio.create_task(caller(url, number)) for number in range(CROWD)]
         try:
-            while not (seen[503] > 100 and seen[201] > 100):
+            while not (statuses[503] > 100 and statuses[201] > 100):
                 # Who has a place already is answered meanwhile.
                 async with stack.client.get(f"{url}/v1/reservations/{held['id']}", headers=managed) as response:
                     assert response.status == 200
         finally:
             stop.set()
             await asyncio.gather(*callers)
-        assert set(seen) == {201, 503}
+        assert set(statuses) == {201, 503}
         # Once the crowd has gone, everybody is taken again.
 
         async def taken() -> bool:
             return await one(url, content(stack, quota, "after")) == 201
 
         await stack.eventually(taken)
-        await stack.seen(quota, lambda q: q.counts.held > seen[201])  # every 201 is a place
+        await stack.seen(quota, lambda q: q.counts.held > statuses[201])  # every 201 is a place

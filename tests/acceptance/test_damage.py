@@ -32,22 +32,22 @@ async def test_one_flipped_bit_refuses_one_of_a_crowd(stack: Any) -> None:
     key, damaged = keys.reservations(stack.program), held[0]
     stored = await flip_bit(stack, key, damaged["id"])
     try:
-        confirmed, found, claimed = await asyncio.gather(
+        confirmed, reads, claimed = await asyncio.gather(
             asyncio.gather(*(stack.managed("POST", each, "/confirm", json={}) for each in held)),
             asyncio.gather(*(stack.managed("GET", each) for each in held)),
             asyncio.gather(*(stack.claim(stack.body(quota)) for _ in range(CROWD))),
         )
         is_refused(confirmed[0])
-        is_refused(found[0])
+        is_refused(reads[0])
         is_refused(await stack.managed("POST", damaged, "/cancel"))
         assert {reply.status for reply in confirmed[1:]} <= {200, 202}
-        assert {reply.status for reply in found[1:]} == {200}
+        assert {reply.status for reply in reads[1:]} == {200}
         assert {reply.status for reply in claimed} == {201}
     finally:
         await stack.worker.client.hset(key, damaged["id"], stored)
     assert (await stack.managed("POST", damaged, "/confirm", json={})).status in (200, 202)
-    seen = await stack.seen(quota, lambda of: of.counts.confirmed == CROWD)
-    assert seen.counts.held == CROWD
+    view = await stack.seen(quota, lambda of: of.counts.confirmed == CROWD)
+    assert view.counts.held == CROWD
 
 
 async def test_a_quota_cut_short_refuses_its_own_claims_only(stack: Any) -> None:

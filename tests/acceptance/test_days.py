@@ -46,7 +46,7 @@ async def test_a_first_date_long_ago_hides_nothing_that_is_ahead(stack: Any, fir
 
 
 @pytest.mark.parametrize(
-    ("query", "pointer", "said"),
+    ("query", "pointer", "expected"),
     [
         ("date=2026-12-01", "date", "`date`"),
         ("Program=surabaya", "Program", "`Program`"),
@@ -55,7 +55,7 @@ async def test_a_first_date_long_ago_hides_nothing_that_is_ahead(stack: Any, fir
     ],
 )
 async def test_an_unknown_parameter_is_named_beside_those_that_there_are(
-    stack: Any, query: str, pointer: str, said: str
+    stack: Any, query: str, pointer: str, expected: str
 ) -> None:
     for language in ("id", "en"):
         headers = {"Accept-Language": language}
@@ -63,7 +63,7 @@ async def test_an_unknown_parameter_is_named_beside_those_that_there_are(
             "invalid-request", 422
         )
         assert [(error["code"], error["pointer"]) for error in refused["errors"]] == [("unknown-parameter", pointer)]
-        assert said in refused["errors"][0]["detail"]
+        assert expected in refused["errors"][0]["detail"]
         assert "`limit`" in refused["errors"][0]["detail"]
         assert "3578" not in refused["errors"][0]["detail"]
     many = "&".join(f"{letter}{other}=1" for letter in "abcdefgh" for other in "abcdefgh")
@@ -103,16 +103,16 @@ async def test_pages_together_are_the_whole(stack: Any, path: str) -> None:
     headers = {"X-API-Key": stack.operator_key}
     whole = (await stack.request("GET", query, headers=headers)).json
     assert "next" not in whole
-    found: list[Any] = []
+    quotas: list[Any] = []
     after = ""
     for _ in range(100):
         page = (await stack.request("GET", f"{query}&limit=2{after}", headers=headers)).json
-        found += page["quotas"]
+        quotas += page["quotas"]
         if "next" not in page:
             break
         assert len(page["quotas"]) == 2
         after = f"&after={page['next']}"
-    assert found == whole["quotas"]
+    assert quotas == whole["quotas"]
 
 
 @pytest.mark.parametrize(

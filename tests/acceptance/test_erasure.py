@@ -33,7 +33,7 @@ def erase(stack: Any, nik: str, *arguments: str, code: int = 0) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "error"),
     [
         (b"\xef\xbb\xbf6571 0101 0190 0001\r\n", ""),
         (b"9601010101900001", ""),
@@ -43,15 +43,15 @@ def erase(stack: Any, nik: str, *arguments: str, code: int = 0) -> Any:
         (b"", "is not a NIK"),
     ],
 )
-async def test_a_file_with_a_nik_as_people_save_it(stack: Any, tmp_path: Path, content: bytes, said: str) -> None:
+async def test_a_file_with_a_nik_as_people_save_it(stack: Any, tmp_path: Path, content: bytes, error: str) -> None:
     settings, path = stack.worker.settings, tmp_path / "nik.txt"
     path.write_bytes(content)
     stores = (f"--redis-url={settings.redis_url}", f"--postgres-dsn={settings.postgres_dsn}")
     where = (f"--data-dir={settings.data_dir}", *stores, f"--program={stack.program}")
     command = [sys.executable, "-m", "reservasi.cli", "person", "erase", f"--nik-file={path}", *where]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode == 0) == (said == ""), done.stderr + done.stdout
-    assert said in done.stderr
+    assert (done.returncode == 0) == (error == ""), done.stderr + done.stdout
+    assert error in done.stderr
 
 
 async def confirmed(stack: Any, quota: str, applicants: int = 1) -> tuple[dict[str, Any], list[str]]:
@@ -85,28 +85,28 @@ async def journal_rows(stack: Any) -> list[asyncpg.Record]:
 
 def files_below(directory: Path) -> dict[str, bytes]:
     """What the server's files hold; one that it replaces meanwhile is not there."""
-    found = {}
+    files = {}
     for file in directory.rglob("*"):
         with suppress(FileNotFoundError, IsADirectoryError):
-            found[str(file)] = file.read_bytes()
-    return found
+            files[str(file)] = file.read_bytes()
+    return files
 
 
 async def everywhere(stack: Any) -> dict[str, bytes]:
     """All that the stores have of the program now, the append-only files as they lie on the disk, and the journal."""
     async with redis.Redis.from_url(stack.worker.settings.redis_url) as admin:
-        found = await stored(admin, stack.program)
+        contents = await stored(admin, stack.program)
         (directory,) = (Path(text(each or "")) for each in (await admin.config_get("dir")).values())
-    found |= files_below(directory)
+    contents |= files_below(directory)
     connection = await asyncpg.connect(stack.worker.settings.postgres_dsn)
     try:
         for table in ("bookings", "holds", "dead_letters", "applicants"):
             rows = await connection.fetch(f"SELECT t::text FROM {table} AS t")
-            found[f"table {table}"] = "\n".join(row[0] for row in rows).encode()
+            contents[f"table {table}"] = "\n".join(row[0] for row in rows).encode()
     finally:
         await connection.close()
-    found["table journal"] = b"\n".join(row["payload"] for row in await journal_rows(stack))
-    return found
+    contents["table journal"] = b"\n".join(row["payload"] for row in await journal_rows(stack))
+    return contents
 
 
 async def assert_chained(stack: Any) -> int:

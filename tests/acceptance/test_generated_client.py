@@ -35,22 +35,22 @@ async def run(*argv: str, env: dict[str, str] | None = None) -> str:
 async def test_a_generated_client_books_and_reads_refusals(stack: Any, tmp_path: Path) -> None:
     document, target = tmp_path / "openapi.json", tmp_path / "client"
     document.write_text(json.dumps(openapi_document()))
-    said = await run(
+    output = await run(
         str(TOOLS / "openapi-python-client"),
         *("generate", "--path", str(document), "--output-path", str(target)),
     )
-    unreadable = [line for line in said.splitlines() if "Cannot parse" in line]
+    unreadable = [line for line in output.splitlines() if "Cannot parse" in line]
     assert [line for line in unreadable if "Unsupported content_type image/svg+xml" not in line] == []
 
     quota, full = await stack.quota(), await stack.quota(capacity=1)
     await stack.held(full)
-    said = await run(
+    output = await run(
         str(TOOLS / "python"),
         str(ROOT / "tests" / "clients" / "book.py"),
         *(stack.url, quota, full, stack.nik(), stack.nik()),
         env={**os.environ, "PYTHONPATH": str(target)},
     )
-    read = json.loads(said.splitlines()[-1])
+    read = json.loads(output.splitlines()[-1])
     assert read["status"] == "confirmed"
     assert len(read["booking_code"]) > 8
     assert read["duplicate"][0] == 409

@@ -58,8 +58,8 @@ def is_problem(answer: Answer, name: str, status: int, language: str = "id") -> 
 @WAYS
 async def test_nine_thousand_bytes_of_cookies_are_taken_everywhere(stack: Stack, way: Way) -> None:
     body = stack.body(await stack.quota())
-    said = (COOKIES, "Content-Type: application/json", f"Idempotency-Key: cookies-{way}")
-    claimed = await ask(stack, way, "POST", "/v1/reservations", *said, body=json.dumps(body).encode())
+    headers = (COOKIES, "Content-Type: application/json", f"Idempotency-Key: cookies-{way}")
+    claimed = await ask(stack, way, "POST", "/v1/reservations", *headers, body=json.dumps(body).encode())
     assert claimed.status == 201, claimed
     held = json.loads(claimed.body)
     path, bearer = f"/v1/reservations/{held['id']}", f"Authorization: Bearer {held['manage_token']}"

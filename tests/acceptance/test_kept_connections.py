@@ -39,11 +39,11 @@ async def test_metrics_count_both_ways(stack: Any, line: Line, long_line: Line) 
         from reservasi import metrics  # noqa: PLC0415 - of the process that the front of this test runs in
 
         await asyncio.sleep(2 * metrics.LAG_S)  # as a scrape does
-        found = re.search(
+        match = re.search(
             r'reservasi_requests_total\{[^}]*method="POST",outcome="2xx"[^}]*route="/v1/reservations"\} ([0-9.]+)',
             metrics.exposition().decode(),
         )
-        return float(found[1]) if found else 0.0
+        return float(match[1]) if match else 0.0
 
     before = await counted()
     for key, on, headers in (("one", line, ()), ("two", long_line, (LONG_WAY,))):
@@ -59,8 +59,8 @@ async def test_a_network_that_asks_too_often_is_told_when_to_come_again(stack: A
     async with listening(front) as url:
         line = await connect(url)
         for number in range(25):
-            said = [f"X-Forwarded-For: 203.0.113.{number}"]
-            line.writer.write(request(stack, stack.body(quota), f"often-{number}", *said))
+            request_headers = [f"X-Forwarded-For: 203.0.113.{number}"]
+            line.writer.write(request(stack, stack.body(quota), f"often-{number}", *request_headers))
             status, headers, body = await line.answer()
             assert status.split(" ")[1] == ("409" if number < 20 else "429")
         assert json.loads(body)["type"] == "/problems/rate-limited"
@@ -90,9 +90,9 @@ async def test_claims_of_callers_who_send_no_more_are_answered(
     connection = stack.front.reservations._groups[stack.program]._connection
     call = connection.call
 
-    async def slow(*asked: Any, **options: Any) -> Any:
+    async def slow(*args: Any, **options: Any) -> Any:
         await asyncio.sleep(0.2)
-        return await call(*asked, **options)
+        return await call(*args, **options)
 
     async def claim(number: int) -> tuple[str, str]:
         opened = await connect(stack.url)
@@ -109,5 +109,5 @@ async def test_claims_of_callers_who_send_no_more_are_answered(
         patched.setattr(connection, "call", slow)
         answers = await asyncio.gather(*(claim(number) for number in range(100)))
     assert {status for status, _ in answers} == {"HTTP/1.1 201 Created"}
-    assert len({found for _, found in answers}) == 100
-    await stack.seen(quota, lambda found: found.counts.held == 100)
+    assert len({reservation for _, reservation in answers}) == 100
+    await stack.seen(quota, lambda view: view.counts.held == 100)

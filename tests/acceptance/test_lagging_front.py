@@ -106,10 +106,10 @@ async def test_a_place_is_there_for_the_next_one_once_it_was_given_back(
 
 
 async def test_nor_is_a_quota_unknown_to_it(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = await stack.quota()
+    quota = await stack.quota()
     async with unread(stack, monkeypatch):
-        await stack.front.reservations.set_quota(SetQuota(quota=known, capacity=11))
-        claiming = asyncio.create_task(stack.claim(stack.body(known.replace(".kanim.", ".kanim3."))))
+        await stack.front.reservations.set_quota(SetQuota(quota=quota, capacity=11))
+        claiming = asyncio.create_task(stack.claim(stack.body(quota.replace(".kanim.", ".kanim3."))))
         await stack.eventually(partial(_waits, stack))
         stack.front.availability._followers[stack.program]._lose(JournalGap("another ledger"))
         (await claiming).is_problem("recovering", 503)
@@ -119,9 +119,9 @@ async def test_nor_is_a_quota_unknown_to_it(stack: Stack, monkeypatch: pytest.Mo
 async def test_a_quota_that_this_front_has_not_read_of_yet_is_not_unknown(
     stack: Stack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = await stack.quota()
-    new = known.replace(".kanim.", ".kanim2.")
-    terms = msgspec.structs.replace((await stack.seen(known, lambda _: True)).terms, office="kanim2")
+    quota = await stack.quota()
+    new = quota.replace(".kanim.", ".kanim2.")
+    terms = msgspec.structs.replace((await stack.seen(quota, lambda _: True)).terms, office="kanim2")
     async with unread(stack, monkeypatch) as read_on:
         answer = await stack.front.reservations.set_quota(SetQuota(quota=new, terms=terms))
         assert answer.outcome is Outcome.QUOTA_SET
@@ -163,10 +163,10 @@ async def test_an_opening_that_this_front_has_not_read_of_yet_is_not_missing(
 async def test_what_cannot_be_an_opening_is_missing_at_once(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    known = await stack.quota()
+    quota = await stack.quota()
     path = f"/v1/openings/{name.format(program=stack.program)}/queue"
     async with unread(stack, monkeypatch), asyncio.timeout(WAIT_S):
-        await stack.front.reservations.set_quota(SetQuota(quota=known, capacity=11))
+        await stack.front.reservations.set_quota(SetQuota(quota=quota, capacity=11))
         (await stack.request("GET", path)).is_problem("not-found", 404)
 
 
@@ -177,10 +177,10 @@ async def unread(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     read = follower._journal.read
     held_up = asyncio.Event()
 
-    async def late(*asked: Any) -> Any:
+    async def late(*args: Any) -> Any:
         held_up.set()
         await read_on.wait()
-        return await read(*asked)
+        return await read(*args)
 
     monkeypatch.setattr(follower._journal, "read", late)
     try:
@@ -207,8 +207,8 @@ async def _of_who_waits(stack: Stack, room: Room) -> dict[str, Any]:
 async def _all_admitted(stack: Stack, opening: str) -> bool:
     snapshot = await stack.ledger.snapshot(WAIT_S)
     assert snapshot is not None
-    (found,) = [known for known in snapshot.openings if known.id == opening]
-    return found.admitted_through >= found.arrived > 0
+    (state,) = [each for each in snapshot.openings if each.id == opening]
+    return state.admitted_through >= state.arrived > 0
 
 
 async def _waits(stack: Stack) -> bool:

@@ -29,30 +29,30 @@ async def changed(stack: Stack, room: Room, **members: Any) -> dict[str, Any]:
 async def event_of(stack: Stack, room: Room, language: str = "en") -> Any:
     """The opening in the calendar of its office, once that shows the last change."""
     path = f"/v1/openings.ics?program={stack.program}&office=ulp-wiyung"
-    found: list[Any] = []
+    matches: list[Any] = []
 
     async def shown() -> bool:
         reply = await stack.request("GET", path, headers={"Accept-Language": language})
-        found[:] = [
+        matches[:] = [
             event
             for event in Calendar.from_ical(reply.text).walk("VEVENT")
             if str(event["uid"]).startswith(room.id) and event["sequence"] == room.opening.revision
         ]
-        return bool(found)
+        return bool(matches)
 
     await stack.eventually(shown)
-    (event,) = found
+    (event,) = matches
     return event
 
 
 async def list_says(stack: Stack, room: Room, state: str) -> None:
     """Wait until list, document and page name that state."""
-    said = STATES[cast("OpeningListState", state)].en
+    label = STATES[cast("OpeningListState", state)].en
 
     async def shown() -> bool:
         document = await stack.request("GET", f"/v1/openings/{room.id}")
         page = await stack.request("GET", f"/openings/{room.id}", headers={"Accept-Language": "en"})
-        return (await listed(stack))[room.id]["state"] == document.json["state"] == state and said in page.text
+        return (await listed(stack))[room.id]["state"] == document.json["state"] == state and label in page.text
 
     await stack.eventually(shown)
 
@@ -72,11 +72,11 @@ async def test_a_moved_opening_moves_everywhere_and_tickets_stay_good(stack: Sta
     assert (queue["state"], queue["commitment"], queue["moved_from"]) == ("joining", commitment, state["moved_from"])
     assert (queue["reason"], queue["reason_en"]) == ("listrik padam", "a power cut")
 
-    async def told() -> bool:
-        found = (await listed(stack)).get(room.id, {})
-        return bool(found["opens_at"] == moment(opens_at_ms) and found["moved_from"] == moment(room.opens_at_ms))
+    async def is_listed() -> bool:
+        entry = (await listed(stack)).get(room.id, {})
+        return bool(entry["opens_at"] == moment(opens_at_ms) and entry["moved_from"] == moment(room.opens_at_ms))
 
-    await stack.eventually(told)
+    await stack.eventually(is_listed)
     assert [each["id"] for each in (await listed(stack)).values() if room.id in each["id"]] == [room.id]
     event = await event_of(stack, room)
     assert (event["uid"], event["status"]) == (before["uid"], "CONFIRMED")
@@ -114,23 +114,23 @@ async def test_what_is_called_off_is_told_so_by_everybody(stack: Stack) -> None:
     assert (queue["state"], queue["reason"], queue["reason_en"]) == ("cancelled", "banjir", "a flood")
     assert "seed" not in queue
 
-    async def told() -> bool:
-        found = (await listed(stack, "&office=ulp-wiyung")).get(room.id, {})
-        return found.get("state") == "cancelled" and found["reason"] == "banjir"
+    async def is_listed() -> bool:
+        entry = (await listed(stack, "&office=ulp-wiyung")).get(room.id, {})
+        return entry.get("state") == "cancelled" and entry["reason"] == "banjir"
 
-    await stack.eventually(told)
+    await stack.eventually(is_listed)
     assert (await stack.request("GET", f"/v1/openings/{room.id}")).json["state"] == "cancelled"
     event = await event_of(stack, room)
     assert event["status"] == "CANCELLED"
     assert event["summary"].startswith("CANCELLED")
     assert "a flood" in event["description"]
     assert not event.walk("VALARM")
-    for language, said in (("id", "banjir"), ("en", "a flood")):
+    for language, reason in (("id", "banjir"), ("en", "a flood")):
         headers = {"Accept-Language": language}
         body = {"nik": person["nik"], "birth_date": person["birth_date"]}
         join = await stack.request("POST", f"/v1/openings/{room.id}/tickets", json=body, headers=headers)
         problem = join.is_problem("opening-cancelled", 410)
-        assert said in problem["detail"]
+        assert reason in problem["detail"]
         assert (problem["opening"], problem["reason"]) == (room.id, "banjir")
     for text in (ticket["ticket"], None, "nonsense"):
         assert (await room.claim(person, text)).is_problem("opening-cancelled", 410)["reason"] == "banjir"

@@ -134,14 +134,14 @@ async def test_it_says_what_a_front_says(proxy: Proxy, stack: Stack) -> None:
         for name in ("Content-Type", "ETag", "Cache-Control", "Content-Security-Policy", "X-Content-Type-Options"):
             assert passed.headers.get(name) == direct.headers.get(name), (path, name)
         assert re.fullmatch(r"[0-9a-f]{32}", passed.headers["X-Request-Id"])  # nginx's, not a kept answer's
-    for sent, told in (("mine/1", "mine/1"), ("not usable", None)):
+    for sent, expected in (("mine/1", "mine/1"), ("not usable", None)):
         named = await proxy.stack.request("GET", "/v1/openings", headers={"X-Request-Id": sent})
         refused = await proxy.stack.request("POST", "/v1/reservations", headers={"X-Request-Id": sent})
         for reply in (named, refused):
             assert len(reply.headers.getall("X-Request-Id")) == 1
-            assert (reply.headers["X-Request-Id"] == told) is (told is not None)
-    known = await proxy.stack.request("GET", "/v1/openings", headers=UNCOMPRESSED)
-    again = await proxy.stack.request("GET", "/v1/openings", headers={"If-None-Match": known.headers["ETag"]})
+            assert (reply.headers["X-Request-Id"] == expected) is (expected is not None)
+    first = await proxy.stack.request("GET", "/v1/openings", headers=UNCOMPRESSED)
+    again = await proxy.stack.request("GET", "/v1/openings", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status, again.body) == (304, b"")
 
 
@@ -201,13 +201,13 @@ async def test_changes_are_told_at_once(proxy: Proxy) -> None:
     url = f"{proxy.stack.url}/v1/availability/stream?program={proxy.stack.program}"
     async with proxy.stack.client.get(url) as stream, asyncio.timeout(60):
         assert stream.headers["Content-Type"] == "text/event-stream"
-        seen = b""
-        while quota.encode() not in seen:
-            seen += await stream.content.readany()
+        data = b""
+        while quota.encode() not in data:
+            data += await stream.content.readany()
         held = await proxy.stack.held(quota)
-        seen = b""
-        while b'"remaining":9' not in seen:
-            seen += await stream.content.readany()
+        data = b""
+        while b'"remaining":9' not in data:
+            data += await stream.content.readany()
     assert held["places"] == 1
 
 
@@ -279,9 +279,9 @@ async def test_callers_who_half_close_get_their_answer(proxy: Proxy, monkeypatch
     connection = proxy.stack.front.reservations._groups[proxy.stack.program]._connection
     call = connection.call
 
-    async def slow(*asked: Any, **options: Any) -> Any:
+    async def slow(*args: Any, **options: Any) -> Any:
         await asyncio.sleep(0.3)  # so that nginx notices the half-closing before the answer
-        return await call(*asked, **options)
+        return await call(*args, **options)
 
     async def claim(number: int) -> bytes:
         host, _, port = proxy.stack.url.removeprefix("http://").partition(":")
@@ -301,4 +301,4 @@ async def test_callers_who_half_close_get_their_answer(proxy: Proxy, monkeypatch
         patched.setattr(connection, "call", slow)
         answers = await asyncio.gather(*(claim(number) for number in range(50)))
     assert {answer[:12] for answer in answers} == {b"HTTP/1.1 201"}
-    await proxy.stack.seen(quota, lambda found: found.counts.held == 50)
+    await proxy.stack.seen(quota, lambda view: view.counts.held == 50)

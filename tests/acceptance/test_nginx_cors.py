@@ -54,9 +54,9 @@ async def test_what_is_kept_for_one_origin_is_not_given_to_another(proxy: Proxy)
 
 
 async def test_a_browser_may_ask_before_it_claims(proxy: Proxy) -> None:
-    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "idempotency-key"}
+    headers = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "idempotency-key"}
     for origin, allowed in ((OURS, OURS), (STRANGER, None)):
-        answer = await proxy.stack.request("OPTIONS", "/v1/reservations", headers={"Origin": origin, **asked})
+        answer = await proxy.stack.request("OPTIONS", "/v1/reservations", headers={"Origin": origin, **headers})
         assert (answer.status, answer.headers.get(ALLOW)) == (204, allowed)
         assert ("Access-Control-Allow-Headers" in answer.headers) == bool(allowed)
 

@@ -116,10 +116,10 @@ async def test_claims_beyond_the_bound_hear_what_a_front_would_say(
         busy.setattr(GroupCommit, "admits_claims", property(lambda _: False))
         for language, reply in refused.items():
             reply.is_problem("overloaded", 503)
-            said = await stack.claim(body, "a" * 16, **{"Accept-Language": language})
-            assert (reply.status, reply.body) == (said.status, said.body)
+            expected = await stack.claim(body, "a" * 16, **{"Accept-Language": language})
+            assert (reply.status, reply.body) == (expected.status, expected.body)
             for name in ("Content-Type", "Content-Language", "Cache-Control", "Vary"):
-                assert reply.headers.get(name) == said.headers.get(name), name
+                assert reply.headers.get(name) == expected.headers.get(name), name
             assert 1 <= int(reply.headers["Retry-After"]) <= RETRY_AFTER_S_MAX
     assert (await crowded.stack.claim(body, "a" * 16)).status == 201  # the same key, once there is room
 

@@ -45,7 +45,7 @@ async def test_an_unknown_program_is_named_beside_those_that_there_are(
 
 @pytest.mark.parametrize("language", LANGUAGES)
 async def test_an_unknown_office_is_named_beside_those_of_the_program(stack: Stack, language: str) -> None:
-    said = {"id": "Tidak ada kantor `nowhere`", "en": "There is no office `nowhere`"}[language]
+    message = {"id": "Tidak ada kantor `nowhere`", "en": "There is no office `nowhere`"}[language]
     path = f"/v1/openings.ics?program={stack.program}&office=nowhere"
     details = [(await refusal(stack, "GET", path, language))["detail"]]
     await stack.quota(date=CLOSURE["date"])
@@ -59,7 +59,7 @@ async def test_an_unknown_office_is_named_beside_those_of_the_program(stack: Sta
         assert (finding["pointer"], finding["code"]) == ("", "nothing-matches")
         details.append(finding["detail"])
     for detail in details:
-        assert said in detail
+        assert message in detail
         assert "`kanim`" in detail
 
 
@@ -101,11 +101,11 @@ async def test_what_is_not_there_is_called_what_it_is(
     ],
 )
 async def test_a_value_that_no_program_has_is_named(stack: Stack, path: str) -> None:
-    for asked in ("Surabaya", "a", "no_where"):
-        reply = await stack.staff("GET", f"{path}?program={asked}", headers={"Accept-Language": "en"})
+    for name in ("Surabaya", "a", "no_where"):
+        reply = await stack.staff("GET", f"{path}?program={name}", headers={"Accept-Language": "en"})
         (finding,) = reply.is_problem("invalid-request", 422)["errors"]
         assert (finding["pointer"], finding["code"]) == ("program", "parameter-invalid")
-        assert f"There is no program `{asked}`." in finding["detail"]
+        assert f"There is no program `{name}`." in finding["detail"]
         assert f"`{stack.program}`" in finding["detail"]
 
 

@@ -50,19 +50,19 @@ async def test_an_opening_counts_no_place_that_staff_closed(stack: Stack) -> Non
     other = await stack.quota(opens_at_ms=room.opens_at_ms, service="anak", **ELSEWHERE)
     quotas = (other, room.quota)
 
-    async def told(expected: tuple[int, int, list[str]]) -> None:
+    async def wait_for(expected: tuple[int, int, list[str]]) -> None:
         async def same() -> bool:
             opening = (await stack.request("GET", f"/v1/openings/{room.id}")).json
             return (opening["quotas"], opening["places"], opening["services"]) == expected
 
         await stack.eventually(same)
 
-    await told((2, 14, ["anak", "baru"]))
+    await wait_for((2, 14, ["anak", "baru"]))
     expected = [(1, 7, ["baru"]), (0, 0, ["anak", "baru"])]  # with nothing left, what it was for
     for quota, then in zip(quotas, expected, strict=True):
         reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json={"closed": True})
         assert reply.status == 200, reply.text
-        await told(then)
+        await wait_for(then)
 
 
 DAY_MS = 24 * HOUR_MS
@@ -119,8 +119,8 @@ async def test_past_openings_leave_list_feed_and_page_and_keep_their_address(sta
     assert (await rooms["over"].queue())["state"] == "ended"
 
 
-async def same(found: Any, expected: set[str]) -> bool:
-    return bool(await found == expected)
+async def same(answer: Any, expected: set[str]) -> bool:
+    return bool(await answer == expected)
 
 
 async def test_a_past_moment_that_nobody_created_an_opening_for_leaves_the_list(stack: Stack) -> None:
@@ -143,10 +143,10 @@ async def test_what_was_called_off_ahead_stays_in_list_and_feed(stack: Stack) ->
     change = {"cancelled": True, "reason": "listrik padam"}
     assert (await stack.staff("PATCH", f"/v1/staff/openings/{room.id}", json=change)).status == 200
 
-    async def told() -> bool:
+    async def is_listed() -> bool:
         return (await listed(stack)).get(room.id, {}).get("state") == "cancelled"
 
-    await stack.eventually(told)
+    await stack.eventually(is_listed)
     path = f"/v1/openings.ics?program={stack.program}&office=ulp-wiyung"
 
     async def fed() -> bool:
@@ -159,20 +159,20 @@ async def test_what_was_called_off_ahead_stays_in_list_and_feed(stack: Stack) ->
 async def test_what_was_called_off_is_told_in_its_office_when_its_quotas_are_another_s(stack: Stack) -> None:
     place = {"service": "rusak", "office": "ulp-wiyung"}
     body, _ = await wanted(stack, in_ms=26 * HOUR_MS + 31_000, quota=place, **place)
-    made = await stack.staff("POST", "/v1/staff/openings", json=body)
-    assert made.status == 201, made.text
-    name = made.json["id"]
+    reply = await stack.staff("POST", "/v1/staff/openings", json=body)
+    assert reply.status == 201, reply.text
+    name = reply.json["id"]
     change = {"cancelled": True, "reason": "listrik padam"}
     assert (await stack.staff("PATCH", f"/v1/staff/openings/{name}", json=change)).status == 200
     later = {**body, "opens_at": moment(await now_ms(stack) // 1000 * 1000 + 27 * HOUR_MS + 37_000)}
     other = await stack.staff("POST", "/v1/staff/openings", json=later)
     assert other.status == 201, other.text
 
-    async def told() -> bool:
+    async def is_listed() -> bool:
         here = await listed(stack, "&office=ulp-wiyung")
         return here.get(other.json["id"], {}).get("state") == "closed" and name in here
 
-    await stack.eventually(told)
+    await stack.eventually(is_listed)
     here = await listed(stack, "&office=ulp-wiyung")
     assert (here[name]["state"], here[name]["quotas"], here[name]["offices"]) == ("cancelled", 0, ["ulp-wiyung"])
     assert name not in await listed(stack, "&office=kanim")
@@ -222,11 +222,11 @@ async def test_a_moment_that_nobody_created_an_opening_for_is_listed_as_well(sta
         return bool(there)
 
     await stack.eventually(found_it)
-    (found,) = there
-    assert not found["waiting_room"]
-    assert not {"commitment", "joins_from", "ends_at"} & found.keys()
-    assert (await stack.request("GET", f"/v1/openings/{found['id']}")).json == found
-    (await stack.request("GET", f"/v1/openings/{found['id']}/queue")).is_problem("not-found", 404)
+    (opening,) = there
+    assert not opening["waiting_room"]
+    assert not {"commitment", "joins_from", "ends_at"} & opening.keys()
+    assert (await stack.request("GET", f"/v1/openings/{opening['id']}")).json == opening
+    (await stack.request("GET", f"/v1/openings/{opening['id']}/queue")).is_problem("not-found", 404)
 
 
 async def test_such_a_moment_has_its_address_while_the_list_rests(
@@ -240,8 +240,8 @@ async def test_such_a_moment_has_its_address_while_the_list_rests(
         opens_at_ms = await now_ms(stack) // 60_000 * 60_000 + 8 * 24 * HOUR_MS + 59_000
         await stack.quota(opens_at_ms=opens_at_ms)
         local = dt.datetime.fromtimestamp(opens_at_ms / 1000, ZoneInfo("Asia/Jakarta"))
-        found = await front.request("GET", f"/v1/openings/{stack.program}-{local:%Y%m%dT%H%M}")
-        assert found.json["opens_at"] == moment(opens_at_ms)
+        reply = await front.request("GET", f"/v1/openings/{stack.program}-{local:%Y%m%dT%H%M}")
+        assert reply.json["opens_at"] == moment(opens_at_ms)
         for other in ("20991201T0000", "20991301T0000", "00000000T0000", f"{local:%Y%m%d-%H%M}"):
             (await front.request("GET", f"/v1/openings/{stack.program}-{other}")).is_problem("not-found", 404)
 
@@ -256,7 +256,7 @@ async def test_openings_come_earliest_first_and_the_next_three_are_named(stack: 
         following: list[dict[str, Any]] = reply.is_problem(name, 409)["next_openings"]
         return following
 
-    async def told() -> bool:  # suggestions may be a moment old
+    async def are_suggested() -> bool:  # suggestions may be a moment old
         for reply, name in (
             (await stack.claim(stack.body(sold_out)), "sold-out"),
             (await stack.claim(stack.body(rooms[0].quota)), "not-open"),
@@ -269,7 +269,7 @@ async def test_openings_come_earliest_first_and_the_next_three_are_named(stack: 
             assert {"id", "opens_at", "joins_from"} >= following[0].keys() >= {"id", "opens_at"}
         return True
 
-    await stack.eventually(told)
+    await stack.eventually(are_suggested)
 
 
 async def test_a_calendar_has_every_opening(stack: Stack) -> None:

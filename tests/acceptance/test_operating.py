@@ -32,8 +32,8 @@ def until(condition: Callable[[], Any], what: str) -> Any:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         with suppress(OSError):
-            if found := condition():
-                return found
+            if result := condition():
+                return result
         time.sleep(0.05)
     raise AssertionError(what)
 
@@ -80,10 +80,10 @@ def refused(words: list[str], env: dict[str, str]) -> str:
         env = {**env, "TMPDIR": temporary}
         done = subprocess.run([*CLI, *words], env=env, capture_output=True, text=True, timeout=WAIT_S, check=False)
         assert os.listdir(temporary) == []
-    said = done.stdout + done.stderr
-    assert done.returncode in (1, 2), said
-    assert "Traceback" not in said, said
-    return said
+    output = done.stdout + done.stderr
+    assert done.returncode in (1, 2), output
+    assert "Traceback" not in output, output
+    return output
 
 
 @contextmanager
@@ -120,8 +120,8 @@ async def test_processes_of_one_parent_share_its_admin_port() -> None:
         async with serve_admin(lambda: {"second": True}, "127.0.0.1", port, sockets=sockets):
             status, _ = await asyncio.to_thread(readyz, port)
             assert status == 200
-        status, said = await asyncio.to_thread(readyz, port)  # one that ends takes nobody's request with it
-        assert (status, said) == (200, {"ready": True, "first": True})
+        status, answer = await asyncio.to_thread(readyz, port)  # one that ends takes nobody's request with it
+        assert (status, answer) == (200, {"ready": True, "first": True})
     for each in sockets:
         each.close()
 
@@ -135,9 +135,9 @@ async def test_a_port_that_is_taken_is_one_line(database: str, valkey_url: str, 
         (["api", "--port", str(port), "--admin-port", str(free_port())], port),
         (["api", "--port", str(free_port()), "--admin-port", str(admin)], admin),
     ):
-        said = await asyncio.to_thread(refused, words, env)
-        assert f"127.0.0.1:{number} cannot be used" in said
-        assert "choose another" in said
+        output = await asyncio.to_thread(refused, words, env)
+        assert f"127.0.0.1:{number} cannot be used" in output
+        assert "choose another" in output
     for each in held:
         each[0].close()
 
@@ -185,8 +185,8 @@ def test_a_schema_that_is_missing_is_one_line(empty_database: str, valkey_url: s
         admin_port=admin,
         worker_admin_port=worker,
     )
-    said = refused([kind], env)
-    assert said.count("reservasi db upgrade") == 1, said
+    output = refused([kind], env)
+    assert output.count("reservasi db upgrade") == 1, output
 
 
 def test_a_data_directory_that_cannot_be_made_is_one_line() -> None:
@@ -239,9 +239,9 @@ def test_a_worker_says_what_is_missing_and_is_ready_again_by_itself(
             server.kill()
             server.wait()
             until(lambda: readyz(worker)[0] == 503, "still ready without its ledger")
-            _, said = readyz(worker)
-            assert (said["ready"], said["ledger"], said["records"]) == (False, False, True)
-            assert "ledger" in said["missing"][program]
+            _, answer = readyz(worker)
+            assert (answer["ready"], answer["ledger"], answer["records"]) == (False, False, True)
+            assert "ledger" in answer["missing"][program]
             with redis_server(*flags, port=port):
                 until(lambda: readyz(worker)[0] == 200, log.read_text())
 
@@ -260,9 +260,9 @@ def doctor(database: str, data_dir: Path) -> Callable[[str], dict[str, Any]]:
             timeout=WAIT_S,
             check=False,
         )
-        said = json.loads(done.stdout)
-        assert done.returncode == (0 if said["ok"] else 1)
-        return {each["check"]: each for each in said["findings"]}
+        report = json.loads(done.stdout)
+        assert done.returncode == (0 if report["ok"] else 1)
+        return {each["check"]: each for each in report["findings"]}
 
     return look
 
@@ -286,10 +286,10 @@ def test_a_server_that_forgets_is_named_and_what_is_well_reads_so(
 ) -> None:
     port = free_port()
     with redis_server(*flags, "--dir", str(data_dir), port=port):
-        found = doctor(f"redis://127.0.0.1:{port}")
-    assert found[bad]["ok"] is False
-    assert advice in found[bad]["said"]
-    for each in found.values():
+        checks = doctor(f"redis://127.0.0.1:{port}")
+    assert checks[bad]["ok"] is False
+    assert advice in checks[bad]["said"]
+    for each in checks.values():
         assert not each["ok"] or not re.search(r"\b(or|needed|set|loses everything)\b", each["said"]), each
 
 
@@ -314,8 +314,8 @@ def test_the_doctor_says_that_there_is_no_data_directory_and_how_to_make_one(tmp
     assert (done.returncode, len(bad), done.stderr) == (1, 1, "")
     assert f"there is no data directory at {place}: `reservasi up --data-dir {place}` creates it" in bad[0]
     assert "make up" in bad[0]
-    said = json.loads(subprocess.run([*words, "--json"], env=env, capture_output=True, check=False).stdout)
-    assert [each["check"] for each in said["findings"] if not each["ok"]] == ["data directory"]
+    report = json.loads(subprocess.run([*words, "--json"], env=env, capture_output=True, check=False).stdout)
+    assert [each["check"] for each in report["findings"] if not each["ok"]] == ["data directory"]
 
 
 # -- up ----------------------------------------------------------------------------------------------------------
@@ -365,10 +365,10 @@ def test_up_says_what_it_does_and_what_its_ledger_may_forget_in_lines_for_progra
         until(lambda: '"event":"up"' in log.read_text(), "not up")
         assert f'metrics":"http://127.0.0.1:{admin}/metrics"' in log.read_text()
         bare = {name: value for name, value in env.items() if not name.startswith("RESERVASI_")}
-        found = subprocess.run(
+        result = subprocess.run(
             [*CLI, "doctor", "--json"], env=bare, cwd=tmp_path, capture_output=True, text=True, check=False
         )
-        checks = {each["check"]: each for each in json.loads(found.stdout)["findings"]}
+        checks = {each["check"]: each for each in json.loads(result.stdout)["findings"]}
         assert checks["schema"]["ok"] is True  # of the stores that `up` used, in a terminal that knows nothing
         _are_complete(metrics_of(admin), metrics_of(worker), port)
         # gunicorn's own line, of a front that it did not expect to end

@@ -54,7 +54,7 @@ class Run:
     async def request(self, what: str, method: str, path: str, **options: Any) -> Any:
         return self.keep(what, await self.stack.request(method, path, **options))
 
-    async def places(self, said: Any) -> dict[str, bytes]:
+    async def places(self, output: Any) -> dict[str, bytes]:
         """Everything in which personal data must not be readable."""
         return {
             **self.answers,
@@ -63,7 +63,7 @@ class Run:
             **below(self.stack.front.settings.data_dir),
             **below(Path(urlsplit(self.stack.worker.settings.redis_url).path).parents[1]),  # append-only file, logs
             **below(_server_dir(self.stack.worker.settings.postgres_dsn) / "log"),
-            "log": (said.out + said.err).encode(),
+            "log": (output.out + output.err).encode(),
             "metrics": exposition(),
         }
 
@@ -88,7 +88,7 @@ async def recorded_rows(dsn: str) -> dict[str, bytes]:
         rows = {name: await connection.fetch(f'SELECT t::text FROM "{name}" AS t') for (name,) in tables}
     finally:
         await connection.close()
-    return {f"table {name}": "\n".join(row[0] for row in found).encode() for name, found in rows.items()}
+    return {f"table {name}": "\n".join(row[0] for row in records).encode() for name, records in rows.items()}
 
 
 async def lives(run: Run) -> str:
@@ -222,15 +222,15 @@ async def test_no_personal_data_in_what_the_service_says_or_keeps(
     await mistakes(run)
     await faults(run, monkeypatch)
     structlog.get_logger().info(LAST_EVENT)
-    said = capsys.readouterr()
-    places = {**await run.places(said), "library logs": caplog.text.encode()}
+    output = capsys.readouterr()
+    places = {**await run.places(output), "library logs": caplog.text.encode()}
     assert traces(places, run.secrets) == []
     # The run was one: each kind of answer came, the logs are the service's, and the search looked where data is.
     answered = {
         place.split()[2] for place in run.answers if "not HTTP" not in place and "ticket" not in place.split()[0]
     }
     assert {"200", "201", "400", "401", "404", "405", "409", "417", "422", "500"} <= answered
-    assert all(event in said.err for event in ("request_failed", "Traceback", LAST_EVENT))
+    assert all(event in output.err for event in ("request_failed", "Traceback", LAST_EVENT))
     assert '"/v1/reservations/{id}/confirm"' in places["metrics"].decode()
     kept = {place.split(":")[0] for place in traces(places, [reservation_id])}
     assert {"table bookings", "table applicants"} <= kept
@@ -251,13 +251,13 @@ async def test_personal_data_would_be_found(
         run.keep("a planted address", reply)
         reply.body += nik.encode()
         run.keep("a planted body", reply)
-        found = traces(await run.places(capsys.readouterr()), [nik])
+        places = traces(await run.places(capsys.readouterr()), [nik])
     finally:
         REQUESTS.remove(*labels)
         await stack.worker.client.delete(key)
     planted = {"log", "metrics", f"key {key}", "answer 1, 200 to a planted address", "answer 2, 200 to a planted body"}
     # The append-only file has it as well, which shows that it is looked into.
-    kept = {place.rpartition(":")[0] for place in found}
+    kept = {place.rpartition(":")[0] for place in places}
     assert planted <= kept
     assert all("appendonlydir" in place for place in kept - planted)
     assert kept - planted

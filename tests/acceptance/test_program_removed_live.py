@@ -83,8 +83,8 @@ def test_fronts_and_worker_follow_a_removal_and_a_new_life(service: Service) -> 
             status, answer = call(service, "POST", "/v1/reservations", body, **claim)
             assert (status, answer["type"].rpartition("/")[2]) == (404, "unknown-quota")
             assert call(service, "GET", f"/v1/availability?program={PROGRAM}")[1].get("quotas", []) == []
-        said = json.loads(worker_said(service, "/readyz"))
-        assert (said["ready"], said["programs"]) == (True, [])
+        readiness = json.loads(worker_said(service, "/readyz"))
+        assert (readiness["ready"], readiness["programs"]) == (True, [])
         assert f'reservasi_ledger_owned{{program="{PROGRAM}"}}' not in worker_said(service, "/metrics")
         assert service.get_admin("/readyz")["ready"] is True
 

@@ -26,8 +26,8 @@ async def test_programs_and_offices(stack: Any) -> None:
 async def test_availability_shows_what_remains(stack: Any) -> None:
     quota = await stack.quota()
     await stack.held(quota, 3)
-    seen = await stack.seen(quota, lambda q: q.counts.held == 3)
-    day = seen.terms.date
+    view = await stack.seen(quota, lambda q: q.counts.held == 3)
+    day = view.terms.date
     path = f"/v1/availability?program={stack.program}&office=kanim&service=baru&channel=online&from={day}&to={day}"
     reply = await stack.request("GET", path)
     assert reply.headers["Cache-Control"] == "public, max-age=1, stale-while-revalidate=5"
@@ -38,8 +38,8 @@ async def test_availability_shows_what_remains(stack: Any) -> None:
         "service": "baru",
         "channel": "online",
         "date": day,
-        "start": seen.terms.start,
-        "end": seen.terms.end,
+        "start": view.terms.start,
+        "end": view.terms.end,
         "capacity": 10,
         "remaining": 7,
         "state": "open",
@@ -62,8 +62,8 @@ async def test_an_etag_saves_the_body(stack: Any, path: str) -> None:
     await stack.quota()
     reply = await stack.request("GET", path)
     etag = reply.headers["ETag"]
-    for known in (etag, f"W/{etag}", "*", f'"x", {etag}'):
-        again = await stack.request("GET", path, headers={"If-None-Match": known})
+    for tag in (etag, f"W/{etag}", "*", f'"x", {etag}'):
+        again = await stack.request("GET", path, headers={"If-None-Match": tag})
         assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
     assert (await stack.request("GET", path, headers={"If-None-Match": '"x"'})).status == 200
     head = await stack.request("HEAD", path)

@@ -73,9 +73,9 @@ async def test_a_refusal_costs_a_network_one_request(stack: Any, limited: Opened
     network = {"rate_network_per_s": SLOW_PER_S, "rate_network_burst": 5}
     async with limited(rate_person_per_s=SLOW_PER_S, rate_person_burst=1, **network) as front:
         headers, body = {**way, "X-Forwarded-For": "203.0.113.7"}, stack.body(quota)
-        said = [(await front.claim(body, "one", **headers)).status for _ in range(3)]
-        said += [(await front.claim(stack.body(quota), **headers)).status for _ in range(3)]
-        assert said == [201, 429, 429, 201, 201, 429]
+        statuses = [(await front.claim(body, "one", **headers)).status for _ in range(3)]
+        statuses += [(await front.claim(stack.body(quota), **headers)).status for _ in range(3)]
+        assert statuses == [201, 429, 429, 201, 201, 429]
 
 
 async def test_both_ways_count_together(stack: Any, limited: Opened) -> None:
@@ -165,7 +165,7 @@ async def test_a_claim_counts_for_its_network_once_it_is_well_formed(
 ) -> None:
     quota = await stack.quota()
     async with limited(rate_network_per_s=SLOW_PER_S, rate_network_burst=1) as front:
-        said = {"X-Forwarded-For": "203.0.113.9", **way}
+        headers = {"X-Forwarded-For": "203.0.113.9", **way}
         for body, status in (
             (b"{", 422),
             (json.dumps({**stack.body(quota), "what": 1}).encode(), 422),
@@ -175,7 +175,7 @@ async def test_a_claim_counts_for_its_network_once_it_is_well_formed(
             (b"{", 422),
         ):
             key = {"Idempotency-Key": secrets.token_hex(8), "Content-Type": "application/json"}
-            reply = await front.request("POST", "/v1/reservations", data=body, headers={**said, **key})
+            reply = await front.request("POST", "/v1/reservations", data=body, headers={**headers, **key})
             assert reply.status == status, reply.text
-        other = await front.request("GET", "/v1/programs", headers=said)
+        other = await front.request("GET", "/v1/programs", headers=headers)
         assert other.status == 429

@@ -52,8 +52,8 @@ class Connection:
         content = None if body is None else json.dumps(body)
         self._connection.request(method, path, content, {"Content-Type": "application/json", **headers})
         with self._connection.getresponse() as response:
-            found = response.read()
-            return response.status, response.headers, json.loads(found)
+            data = response.read()
+            return response.status, response.headers, json.loads(data)
 
     def close(self) -> None:
         self._connection.close()
@@ -132,20 +132,20 @@ def test_no_claim_is_lost_while_fronts_and_worker_are_replaced(service: Service)
     offered = service.get(AVAILABILITY)["quotas"]
     callers = Callers(service, [quota["id"] for quota in offered])
     with callers.calling():
-        for told in ("fronts", "up", "fronts"):
+        for target in ("fronts", "up", "fronts"):
             wait_for_more(callers)
             worker = service.pids(Part.WORKER)
-            replace_fronts(service, told)
-            if told == "up":
+            replace_fronts(service, target)
+            if target == "up":
                 wait_for(partial(is_another, service, worker), WAIT_S, "the worker goes on")
         wait_for_more(callers)
 
     assert not callers.faults
-    heard = {what: {status for said, status in callers.answers if said == what} for what, _ in callers.answers}
-    assert heard["read"] == {200}
-    assert 201 in heard["claim"] <= {201, 503}
-    assert heard["claim again"] <= {409, 503}
-    assert 200 in heard["confirm"] <= {200, 202, 503}
+    statuses = {what: {status for name, status in callers.answers if name == what} for what, _ in callers.answers}
+    assert statuses["read"] == {200}
+    assert 201 in statuses["claim"] <= {201, 503}
+    assert statuses["claim again"] <= {409, 503}
+    assert 200 in statuses["confirm"] <= {200, 202, 503}
     assert_all_kept(service, callers)
 
 
@@ -156,15 +156,15 @@ def is_another(service: Service, worker: list[int]) -> bool | None:
 
 def assert_all_kept(service: Service, callers: Callers) -> None:
     """Each reservation that was promised is there, each counts once, and ledger and records tell the same."""
-    found = read_back(service, callers)
-    assert found.keys() <= {(200, "held"), (200, "confirmed")}
-    assert found[200, "confirmed"] >= callers.answers["confirm", 200] + callers.answers["confirm", 202]
+    counts = read_back(service, callers)
+    assert counts.keys() <= {(200, "held"), (200, "confirmed")}
+    assert counts[200, "confirmed"] >= callers.answers["confirm", 200] + callers.answers["confirm", 202]
     taken = Counter(held["quota"] for held in callers.held)
     unseen = "the fronts do not show what was taken"
     wait_for(lambda: shown_taken(service) == taken or None, WAIT_S, unseen)
     (finding,) = asyncio.run(check(service.redis_url, service.postgres_dsn))
     assert finding.violations == ()
-    assert (finding.held, finding.confirmed) == (found[200, "held"], found[200, "confirmed"])
+    assert (finding.held, finding.confirmed) == (counts[200, "held"], counts[200, "confirmed"])
 
 
 def read_back(service: Service, callers: Callers) -> Counter[tuple[int, str]]:
@@ -172,9 +172,9 @@ def read_back(service: Service, callers: Callers) -> Counter[tuple[int, str]]:
 
     def states(part: list[dict[str, Any]]) -> list[tuple[int, str]]:
         connection = Connection(service.url)
-        found = [connection.call("GET", f"/v1/reservations/{held['id']}", **bearer(held)) for held in part]
+        replies = [connection.call("GET", f"/v1/reservations/{held['id']}", **bearer(held)) for held in part]
         connection.close()
-        return [(status, body.get("status")) for status, _, body in found]
+        return [(status, body.get("status")) for status, _, body in replies]
 
     with ThreadPoolExecutor(CLAIMERS) as readers:
         parts = [callers.held[number::CLAIMERS] for number in range(CLAIMERS)]
@@ -239,12 +239,12 @@ def tells(service: Service, wanted: Counter[Route]) -> bool | None:
 
 def fronts_that_counted(service: Service) -> set[int]:
     """Processes, also those that are gone, that have counted a request."""
-    found = set()
+    pids = set()
     for path in metrics_dir(service).glob("counter_*.db"):
         for key, value, *_ in MmapedDict.read_all_values_from_file(str(path)):  # type: ignore[no-untyped-call]
             if value and "reservasi_requests_total" in key:
-                found.add(pid_of(path))
-    return found
+                pids.add(pid_of(path))
+    return pids
 
 
 def pid_of(path: Path) -> int:

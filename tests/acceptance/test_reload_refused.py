@@ -19,7 +19,7 @@ from tests.acceptance.test_reload_settings import (
     File,
     alone,
     answers,
-    said,
+    log_entries,
     status,
     until,
 )
@@ -73,26 +73,26 @@ def put_back(path: Path) -> Iterator[None]:
 @pytest.mark.parametrize("spoil", RINGS)
 def test_up_goes_on_under_its_key_ring(service: Service, spoil: Break) -> None:
     before = (service.pids(Part.FRONT), service.pids(Part.WORKER))
-    refused = len(said(service.log_path, "settings_refused"))
+    refused = len(log_entries(service.log_path, "settings_refused"))
     with put_back(ring(service)):
         spoil(service)
         os.kill(service.pid, signal.SIGHUP)
-        until(lambda: len(said(service.log_path, "settings_refused")) > refused, "the reload is not refused")
-        assert str(ring(service)) in said(service.log_path, "settings_refused")[-1]["reason"]
+        until(lambda: len(log_entries(service.log_path, "settings_refused")) > refused, "the reload is not refused")
+        assert str(ring(service)) in log_entries(service.log_path, "settings_refused")[-1]["reason"]
         assert status(service.url + AVAILABILITY) == 200
     assert (service.pids(Part.FRONT), service.pids(Part.WORKER)) == before
-    assert len(said(service.log_path, "settings_refused")) == refused + 1, "one line"
-    assert not said(service.log_path, "member_ended")
+    assert len(log_entries(service.log_path, "settings_refused")) == refused + 1, "one line"
+    assert not log_entries(service.log_path, "member_ended")
 
 
 def test_up_refuses_programs_that_fit_none_and_takes_ones_that_do(service: Service) -> None:
     file = File(service.log_path.parent)
     worker = service.pids(Part.WORKER)
-    refused = len(said(service.log_path, "settings_refused"))
+    refused = len(log_entries(service.log_path, "settings_refused"))
     file.write('programs = "no-such-*"\n')
     os.kill(service.pid, signal.SIGHUP)
-    until(lambda: len(said(service.log_path, "settings_refused")) > refused, "the reload is not refused")
-    assert PROGRAM in said(service.log_path, "settings_refused")[-1]["reason"]
+    until(lambda: len(log_entries(service.log_path, "settings_refused")) > refused, "the reload is not refused")
+    assert PROGRAM in log_entries(service.log_path, "settings_refused")[-1]["reason"]
     assert service.pids(Part.WORKER) == worker
     handed = json.loads((service.data_dir / "settings.json").read_text())
     assert handed["programs"] == ""
@@ -115,12 +115,12 @@ def test_a_process_of_its_own_goes_on_as_well(service: Service, tmp_path: Path, 
         with put_back(ring(service)):
             foreign_ring(service)
             process.send_signal(signal.SIGHUP)
-            until(lambda: said(log, "settings_refused"), "the reload is not refused")
+            until(lambda: log_entries(log, "settings_refused"), "the reload is not refused")
         assert process.poll() is None
         assert children.read_text() == before
         file.write("rate_network_burst = 0\n")
         process.send_signal(signal.SIGHUP)
-        until(lambda: len(said(log, "settings_refused")) == 2, "a wrong file is not refused")
+        until(lambda: len(log_entries(log, "settings_refused")) == 2, "a wrong file is not refused")
         assert answers(f"http://127.0.0.1:{admin}/readyz")
         file.write("")
         process.send_signal(signal.SIGHUP)

@@ -43,7 +43,7 @@ class File:
         self._path.write_text(text)
 
 
-def said(log: Path, event: str) -> list[dict[str, Any]]:
+def log_entries(log: Path, event: str) -> list[dict[str, Any]]:
     """What was logged under that name."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     return [line for line in lines if line.get("event") == event]
@@ -77,8 +77,8 @@ def test_up_reads_its_file_again(service: Service) -> None:
 
     file.write("rate_network_burst = 0\nno_such_setting = 1\n")
     os.kill(service.pid, signal.SIGHUP)
-    until(lambda: said(log, "settings_refused"), "a wrong file is not refused")
-    reason = said(log, "settings_refused")[0]["reason"]
+    until(lambda: log_entries(log, "settings_refused"), "a wrong file is not refused")
+    reason = log_entries(log, "settings_refused")[0]["reason"]
     assert "rate_network_burst" in reason
     assert "no_such_setting" in reason
     assert asked_often(service.url + AVAILABILITY) == {200}
@@ -91,7 +91,7 @@ def test_up_reads_its_file_again(service: Service) -> None:
     worker = service.pids(Part.WORKER)
     replace_fronts(service, "up")  # two again, at the same port: flags still win
     until(lambda: len(now := service.pids(Part.WORKER)) == 1 and now != worker, "the worker goes on")
-    assert said(log, "settings_need_restart")[-1]["settings"] == ["run_as"]
+    assert log_entries(log, "settings_need_restart")[-1]["settings"] == ["run_as"]
     until(lambda: 429 in asked_often(service.url + AVAILABILITY), "the new limits do not hold")
 
     file.write("")
@@ -161,14 +161,14 @@ def test_api_alone_reads_its_file_again(service: Service, tmp_path: Path) -> Non
 
         file.write("processes = [")
         api.send_signal(signal.SIGHUP)
-        until(lambda: said(log, "settings_refused"), "a broken file is not refused")
+        until(lambda: log_entries(log, "settings_refused"), "a broken file is not refused")
         assert children(api.pid) == {first}
 
         file.write("processes = 2\nrate_network_burst = 1\nrate_network_per_s = 0.001\nbacklog = 200\n")
         api.send_signal(signal.SIGHUP)
         until(lambda: len(now := children(api.pid)) == 2 and first not in now, "not two new fronts")
-        assert said(log, "settings_need_restart")[-1]["settings"] == ["backlog"]
-        assert said(log, "settings_read_again")[-1]["changed"] == ["processes", "rate_network_per_s"]
+        assert log_entries(log, "settings_need_restart")[-1]["settings"] == ["backlog"]
+        assert log_entries(log, "settings_read_again")[-1]["changed"] == ["processes", "rate_network_per_s"]
         assert asked_often(url + AVAILABILITY) == {200}  # the environment wins over the file
 
         two = children(api.pid)
@@ -192,11 +192,11 @@ def test_systemd_hears_that_fronts_serve_once_they_do(service: Service, tmp_path
                 systemd.recv(1000)
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGHUP])
-def test_a_worker_ends_cleanly(service: Service, tmp_path: Path, told: signal.Signals) -> None:
+@pytest.mark.parametrize("stop_signal", [signal.SIGTERM, signal.SIGHUP])
+def test_a_worker_ends_cleanly(service: Service, tmp_path: Path, stop_signal: signal.Signals) -> None:
     port, log = free_port(), tmp_path / "worker.log"
     words = ("worker", "--admin-port", str(port), "--data-dir", str(service.data_dir))
     with alone(words, log, {}) as worker:
         until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), "no worker")
-        worker.send_signal(told)
+        worker.send_signal(stop_signal)
         assert worker.wait(STOP_S) == 0, log.read_text()

@@ -96,8 +96,8 @@ async def test_answers_that_take_no_short_way_have_a_name_in_any_case(stack: Any
 
 async def counted() -> dict[str, float]:
     await asyncio.sleep(2 * LAG_S)  # as a scrape does
-    found = next(each for each in REGISTRY.collect() if each.name == "reservasi_claims")
-    return {each.labels["outcome"]: each.value for each in found.samples if each.name.endswith("_total")}
+    metric = next(each for each in REGISTRY.collect() if each.name == "reservasi_claims")
+    return {each.labels["outcome"]: each.value for each in metric.samples if each.name.endswith("_total")}
 
 
 @WAYS

@@ -21,15 +21,15 @@ async def _key(stack: Any, **limits: Any) -> tuple[str, str]:
 async def _audit(stack: Any, count: int, **filters: str) -> list[dict[str, Any]]:
     """The changes, once there are so many."""
     query = "&".join(f"{name}={value}" for name, value in {"program": stack.program, **filters}.items())
-    found: list[dict[str, Any]] = []
+    changes: list[dict[str, Any]] = []
 
     async def recorded() -> bool:
-        nonlocal found
-        found = (await stack.staff("GET", f"/v1/staff/audit?{query}")).json["changes"]
-        return len(found) >= count
+        nonlocal changes
+        changes = (await stack.staff("GET", f"/v1/staff/audit?{query}")).json["changes"]
+        return len(changes) >= count
 
     await stack.eventually(recorded)
-    return found
+    return changes
 
 
 async def test_the_trail_says_who_changed_a_quota_when_and_why(stack: Any) -> None:
@@ -55,15 +55,15 @@ async def test_the_trail_is_read_page_by_page(stack: Any) -> None:
         await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json={"capacity": capacity})
     await _audit(stack, 5, quota=quota)
     path = f"/v1/staff/audit?program={stack.program}&quota={quota}&limit=2"
-    seen, before = [], ""
+    capacities, before = [], ""
     while True:
         page = (await stack.staff("GET", path + before)).json
-        seen += [change["after"]["capacity"] for change in page["changes"]]
+        capacities += [change["after"]["capacity"] for change in page["changes"]]
         if page["next"] is None:
             break
         assert len(page["changes"]) == 2
         before = f"&before={page['next']}"
-    assert seen == [15, 14, 13, 12, 11]
+    assert capacities == [15, 14, 13, 12, 11]
     for dates in ("from=2000-01-01&to=2000-01-02", "from=2090-01-01"):
         assert (await stack.staff("GET", f"{path}&{dates}")).json == {"changes": [], "next": None}
     assert len((await stack.staff("GET", f"{path}&from=2000-01-01&to=9999-12-31")).json["changes"]) == 2

@@ -163,10 +163,10 @@ async def test_a_change_names_the_key_and_the_reason_in_log_and_records(
     assert (again.status, again.json["version"]) == (200, reply.json["version"]), "who asks changes nothing"
     no_reason = {"closed": True, "reason": None}
     assert (await stack.staff("PUT", path, key=key, json=no_reason)).status == 200
-    said = [(f"staff:{name}", "two more desks"), (f"staff:{name}", "")]
+    expected = [(f"staff:{name}", "two more desks"), (f"staff:{name}", "")]
 
     async def recorded() -> bool:
-        return await _audit(stack, quota) == said
+        return await _audit(stack, quota) == expected
 
     await stack.eventually(recorded)
     captured = capsys.readouterr()

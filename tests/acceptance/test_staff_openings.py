@@ -61,8 +61,8 @@ async def test_availability_says_which_quotas_need_a_ticket(stack: Stack, monkey
     plain = await create_room(stack, waiting_room=False)
     free = await stack.quota()
 
-    async def said(quota: str) -> tuple[Any, Any]:
-        (found,) = [
+    async def opening_of(quota: str) -> tuple[Any, Any]:
+        (public,) = [
             each
             for each in (await stack.request("GET", f"/v1/availability?program={stack.program}")).json["quotas"]
             if each["id"] == quota
@@ -72,16 +72,16 @@ async def test_availability_says_which_quotas_need_a_ticket(stack: Stack, monkey
             for each in (await stack.staff("GET", f"/v1/staff/quotas?program={stack.program}")).json["quotas"]
             if each["id"] == quota
         ]
-        assert (staff["opening"], staff["ticket_required"]) == (found["opening"], found["ticket_required"])
-        return found["opening"], found["ticket_required"]
+        assert (staff["opening"], staff["ticket_required"]) == (public["opening"], public["ticket_required"])
+        return public["opening"], public["ticket_required"]
 
-    assert await said(room.quota) == (room.id, True)
-    assert await said(plain.quota) == (plain.id, False)
-    assert await said(free) == (None, False)
+    assert await opening_of(room.quota) == (room.id, True)
+    assert await opening_of(plain.quota) == (plain.id, False)
+    assert await opening_of(free) == (None, False)
     await room.until(lambda queue: queue["state"] == "ended")
 
     async def over() -> bool:  # by the clock alone: nothing changes in the ledger
-        return await said(room.quota) == (room.id, False)
+        return await opening_of(room.quota) == (room.id, False)
 
     await stack.eventually(over)
     assert (await room.claim(stack.applicant())).status == 201
@@ -99,27 +99,27 @@ async def test_two_offices_open_at_one_moment_each_with_its_waiting_room(stack: 
         "to": day,
         "service": "rusak",
     }
-    made = {}
+    openings = {}
     for office, offices in (("kanim", {"office": "kanim"}), ("ulp-wiyung", {"offices": ["ulp-wiyung"]})):
         reply = await stack.staff("POST", "/v1/staff/openings", json={**body, **offices})
         assert reply.status == 201, reply.text
         again = await stack.staff("POST", "/v1/staff/openings", json={**body, **offices})
         assert (again.status, again.json) == (201, reply.json)
-        made[office] = reply.json
+        openings[office] = reply.json
         assert reply.json["offices"] == [office]
-    assert made["ulp-wiyung"]["id"] == f"{made['kanim']['id']}-2"
+    assert openings["ulp-wiyung"]["id"] == f"{openings['kanim']['id']}-2"
     for offices in ({}, {"offices": ["kanim", "mpp"]}):
         reply = await stack.staff("POST", "/v1/staff/openings", json={**body, **offices})
-        assert reply.is_problem("opening-exists", 409)["opening"] == made["kanim"]["id"]
+        assert reply.is_problem("opening-exists", 409)["opening"] == openings["kanim"]["id"]
     both = await listed(stack)
-    assert [both[each["id"]] for each in made.values()] == list(made.values())
-    rooms = [Room(stack, made[office]["id"], quotas[office], opens_at_ms) for office in made]
+    assert [both[each["id"]] for each in openings.values()] == list(openings.values())
+    rooms = [Room(stack, openings[office]["id"], quotas[office], opens_at_ms) for office in openings]
     ani = stack.applicant()
     assert (await rooms[0].joined(ani))["ticket_id"] != (await rooms[1].joined(ani))["ticket_id"]
     for room in rooms:
-        found = stack.front.availability.opening_of(await stack.seen(room.quota, lambda _: True))
-        assert found is not None
-        assert found.id == room.id
+        opening = stack.front.availability.opening_of(await stack.seen(room.quota, lambda _: True))
+        assert opening is not None
+        assert opening.id == room.id
     assert (await stack.seen(quotas["mpp"], lambda _: True)).terms.opens_at_ms == 0
 
 

@@ -88,8 +88,8 @@ async def test_a_thousand_joins_of_one_person_count_once_and_improve_nothing(sta
     # Past the rate limits, straight to the ledger: a hundred thousand.
     ticket_id = front.ticket_id(stack.program, room.id, front.person(stack.program, person["nik"]))
     for _ in range(200):
-        asked = [front.join(stack.program, room.id, ticket_id) for _ in range(500)]
-        for answer in await asyncio.gather(*asked):
+        joins = [front.join(stack.program, room.id, ticket_id) for _ in range(500)]
+        for answer in await asyncio.gather(*joins):
             assert answer.outcome is Outcome.JOINED
             assert answer.number >= first
     assert (await room.until(lambda queue: queue["arrived"] > 3))["arrived"] == len(others) + 1
@@ -209,15 +209,15 @@ async def test_no_challenge_without_a_waiting_room(stack: Stack) -> None:
 async def test_no_request_before_the_opening_sees_the_seed(stack: Stack) -> None:
     room = await create_room(stack, opens_in_ms=1500)
     await room.joined(stack.applicant())
-    seen = 0
+    count = 0
     while True:
         queue = await room.queue()
         after_ms = await now_ms(stack)
         if "seed" in queue:
             break
-        seen += 1
+        count += 1
         assert queue["state"] in ("joining", "open")
-    assert seen
+    assert count
     assert after_ms >= room.opens_at_ms
     assert len(queue["seed"]) == SEED_CHARS
     assert stack.front.waiting_room.seed_of(room.opening, room.opens_at_ms) == bytes.fromhex(queue["seed"])

@@ -23,15 +23,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """For each request that was read from bytes, whether it was answered there."""
-    asked: list[bool] = []
+    results: list[bool] = []
     take = Dispatcher.take
 
     def noted(self: Dispatcher, caller: Any, request: Any) -> bool:
-        asked.append(take(self, caller, request))
-        return asked[-1]
+        results.append(take(self, caller, request))
+        return results[-1]
 
     monkeypatch.setattr(Dispatcher, "take", noted)
-    return asked
+    return results
 
 
 async def test_an_answered_claim_leaves_nothing_for_the_collector(stack: Any, line: Line, taken: list[bool]) -> None:
@@ -45,8 +45,8 @@ async def test_an_answered_claim_leaves_nothing_for_the_collector(stack: Any, li
         assert taken == [True] * 5
 
         async def all_gone() -> bool:
-            known = [each.idempotency_key for each in gc.get_objects() if isinstance(each, ClaimRequest)]
-            return not any(key.startswith("collector-") for key in known)
+            kept_keys = [each.idempotency_key for each in gc.get_objects() if isinstance(each, ClaimRequest)]
+            return not any(key.startswith("collector-") for key in kept_keys)
 
         await stack.eventually(all_gone)  # the last one as well, though nobody comes after it
     finally:
@@ -57,7 +57,7 @@ async def test_an_answered_claim_leaves_nothing_for_the_collector(stack: Any, li
 async def test_refusals_are_the_same_on_both_ways(
     stack: Any, line: Line, long_line: Line, taken: list[bool], language: str
 ) -> None:
-    said = [f"Accept-Language: {language}"] if language else []
+    headers = [f"Accept-Language: {language}"] if language else []
     later = await stack.quota(opens_at_ms=4_000_000_000_000)
     closed, none_left = await stack.quota(closed=True), await stack.quota(capacity=0)
     live = await stack.quota()
@@ -83,7 +83,7 @@ async def test_refusals_are_the_same_on_both_ways(
     ]
     for number, body in enumerate(bodies):
         key = f"refused-{number}"
-        await both(line, request(stack, body, key, *said), long_line, request(stack, body, key, LONG_WAY, *said))
+        await both(line, request(stack, body, key, *headers), long_line, request(stack, body, key, LONG_WAY, *headers))
     assert taken == [True] * len(bodies)
 
 
@@ -125,8 +125,8 @@ async def test_other_white_space_is_the_same_request(
     for body in bodies:
         for on, headers in ((line, ()), (long_line, (LONG_WAY,))):
             on.writer.write(request(stack, body, key, *headers))
-            status, said, again = await on.answer()
-            assert (status, said.get("Idempotent-Replayed"), again) == ("HTTP/1.1 201 Created", "true", first)
+            status, reply_headers, again = await on.answer()
+            assert (status, reply_headers.get("Idempotent-Replayed"), again) == ("HTTP/1.1 201 Created", "true", first)
     assert taken == [True] * 7
 
 
@@ -213,7 +213,7 @@ async def test_a_replay_finds_its_answer_whichever_way_it_takes(
 async def test_joins_are_the_same_on_both_ways(
     stack: Any, line: Line, long_line: Line, taken: list[bool], language: str
 ) -> None:
-    said = f"Accept-Language: {language}"
+    header = f"Accept-Language: {language}"
     room, soon = await create_room(stack), await create_room(stack, joins_before_ms=60_000)
     over, proof = await create_room(stack, opens_in_ms=50, lasts_ms=1000), await create_room(stack, proof_of_work=True)
     none = await create_room(stack, waiting_room=False)
@@ -238,7 +238,7 @@ async def test_joins_are_the_same_on_both_ways(
     ]
     taken.clear()
     for where, body in tried:
-        await both(line, join_request(where, body, said), long_line, join_request(where, body, LONG_WAY, said))
+        await both(line, join_request(where, body, header), long_line, join_request(where, body, LONG_WAY, header))
     assert taken == [True] * len(tried)
 
 
@@ -327,10 +327,10 @@ async def test_whoever_leaves_before_the_answer_is_in_flight_no_more(
     connection = stack.front.reservations._groups[stack.program]._connection
     called, answered, call = asyncio.Event(), asyncio.Event(), connection.call
 
-    async def held_up(*asked: Any, **options: Any) -> Any:
+    async def held_up(*args: Any, **options: Any) -> Any:
         called.set()
         await answered.wait()
-        return await call(*asked, **options)
+        return await call(*args, **options)
 
     monkeypatch.setattr(connection, "call", held_up)
     line.writer.write(request(stack, stack.body(quota), "left"))
@@ -352,5 +352,5 @@ async def test_whoever_leaves_before_the_answer_is_in_flight_no_more(
         await stack.eventually(counted)
     finally:
         answered.set()
-    await stack.seen(quota, lambda found: found.counts.held == 1)  # it was sent already
+    await stack.seen(quota, lambda view: view.counts.held == 1)  # it was sent already
     assert await counted()

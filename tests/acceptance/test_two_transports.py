@@ -45,22 +45,22 @@ async def world(stack: Any, listening: Any, tmp_path_factory: pytest.TempPathFac
         "early": {"redis_url": f"unix://{nobody}", "command_timeout_ms": 200},
         "hasty": {"head_timeout_ms": 500},
     }
-    made = World(stack)
-    made.urls["usual"] = stack.url
+    instance = World(stack)
+    instance.urls["usual"] = stack.url
     async with contextlib.AsyncExitStack() as opened:
         for name, change in changes.items():
             settings = stack.front.settings.model_copy(update=change)
             front = await opened.enter_async_context(open_front(settings))
-            made.urls[name] = await opened.enter_async_context(listening(front))
-        yield made
+            instance.urls[name] = await opened.enter_async_context(listening(front))
+        yield instance
 
 
 def declared() -> set[tuple[str, str]]:
     """Every operation with every problem and every success, and every page with its status."""
-    found = {(each.id, kind.name) for each in OPERATIONS for kind in (*each.problems, *COMMON_PROBLEMS)}
-    found |= {(each.id, str(status)) for each in OPERATIONS for status in each.successes}
-    found |= {(page.path, "200") for page in PAGES} | {(each.path, "Location") for each in REDIRECTS}
-    return found | {("any", name) for name in PROBLEM_TYPES.keys() - {outcome for _, outcome in found}}
+    pairs = {(each.id, kind.name) for each in OPERATIONS for kind in (*each.problems, *COMMON_PROBLEMS)}
+    pairs |= {(each.id, str(status)) for each in OPERATIONS for status in each.successes}
+    pairs |= {(page.path, "200") for page in PAGES} | {(each.path, "Location") for each in REDIRECTS}
+    return pairs | {("any", name) for name in PROBLEM_TYPES.keys() - {outcome for _, outcome in pairs}}
 
 
 async def test_every_operation_every_problem_and_every_page_has_a_case() -> None:
@@ -106,11 +106,11 @@ async def answers(world: World, case: Case, monkeypatch: pytest.MonkeyPatch) -> 
         if case.fault is not None:
             case.fault(patched)
         url = world.urls[case.front]
-        asked = [exchange(url, sent.raw(way), sent.method) for sent, way in zip(requests, WAYS, strict=True)]
+        exchanges = [exchange(url, sent.raw(way), sent.method) for sent, way in zip(requests, WAYS, strict=True)]
         if case.front == "early":  # which lets a second command wait for the first one, and then refuses it otherwise
-            plain, doubted = await asked[0], await asked[1]
+            plain, doubted = await exchanges[0], await exchanges[1]
         else:
-            plain, doubted = await asyncio.gather(*asked)
+            plain, doubted = await asyncio.gather(*exchanges)
     return plain, doubted
 
 

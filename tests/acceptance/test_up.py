@@ -213,10 +213,10 @@ def test_addresses_are_announced_without_passwords(data_dir: Path, capsys: pytes
     )
     for as_json in (True, False):
         _announce(settings, ready=False, as_json=as_json)
-        said = capsys.readouterr().out
-        assert "hush" not in said
-        assert "postgresql://app:***@records/db" in said
-        assert "recovering" in said or json.loads(said)["ready"] is False
+        output = capsys.readouterr().out
+        assert "hush" not in output
+        assert "postgresql://app:***@records/db" in output
+        assert "recovering" in output or json.loads(output)["ready"] is False
 
 
 async def test_a_front_that_is_not_ready_is_told_from_one_that_is_not_there() -> None:
@@ -251,8 +251,8 @@ def test_a_second_up_in_the_same_directory_is_refused_and_nothing_is_left_when_u
 
 def descendants(pid: int) -> list[int]:
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    found = [int(child) for task in tasks for child in task.read_text().split()]
-    return found + [below for child in found for below in descendants(child)]
+    children = [int(child) for task in tasks for child in task.read_text().split()]
+    return children + [below for child in children for below in descendants(child)]
 
 
 def is_running(pid: int) -> bool:

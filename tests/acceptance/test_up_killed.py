@@ -50,14 +50,14 @@ class Killed:
         return self._data_dir.with_name(f"{self._data_dir.name}-other")
 
     @property
-    def said(self) -> str:
+    def log_text(self) -> str:
         return self._log.read_text()
 
     def await_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while '"event": "up"' not in (said := self.said) and '"event":"up"' not in said:
-            assert self.process.poll() is None, said
-            assert time.monotonic() < deadline, said
+        while '"event": "up"' not in (text := self.log_text) and '"event":"up"' not in text:
+            assert self.process.poll() is None, text
+            assert time.monotonic() < deadline, text
             time.sleep(0.05)
 
     def kill_and_start(self) -> None:
@@ -152,17 +152,17 @@ def test_up_starts_at_once_after_it_was_killed_under_load_and_nothing_is_lost(up
             up.kill_and_start()
             up.await_ready()
     for each in held:
-        status, found = up.call("GET", f"/v1/reservations/{each['id']}", Authorization=f"Bearer {each['manage_token']}")
-        assert (status, found["status"]) == (200, "held"), each
+        status, body = up.call("GET", f"/v1/reservations/{each['id']}", Authorization=f"Bearer {each['manage_token']}")
+        assert (status, body["status"]) == (200, "held"), each
 
 
 def test_a_port_of_somebody_else_is_named_with_its_process(up: Killed) -> None:
     argv = [sys.executable, "-m", "reservasi.cli", "up", "--data-dir", str(up.other_dir), "--port", str(up.port)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
-    said = " ".join(done.stderr.split())
-    assert f"127.0.0.1:{up.port} cannot be used" in said
-    assert "reservasi.cli.serve api" in said
+    output = " ".join(done.stderr.split())
+    assert f"127.0.0.1:{up.port} cannot be used" in output
+    assert "reservasi.cli.serve api" in output
 
 
 def test_a_process_that_does_not_end_is_waited_for_and_then_killed(up: Killed) -> None:
@@ -172,6 +172,6 @@ def test_a_process_that_does_not_end_is_waited_for_and_then_killed(up: Killed) -
     up._environment["RESERVASI_SHUTDOWN_TIMEOUT_S"] = "1"
     up.kill_and_start()
     up.await_ready()
-    assert f"{stuck} (" in up.said
-    assert "earlier `reservasi up`" in up.said
+    assert f"{stuck} (" in up.log_text
+    assert "earlier `reservasi up`" in up.log_text
     assert not is_running(stuck)

@@ -120,15 +120,15 @@ class Office:
 
     def drift(self, release: Release) -> list[dict[str, Any]]:
         done = self.installation.command(release, "reconcile", "--program", self.program)
-        (found,) = json.loads(done.stdout)
-        drift: list[dict[str, Any]] = found["drift"]
+        (report,) = json.loads(done.stdout)
+        drift: list[dict[str, Any]] = report["drift"]
         return drift
 
     def finding(self) -> Finding:
         """What the checker finds in both stores and in everything that people were told."""
         redis_url, postgres_dsn = self.installation.redis_url, self.installation.postgres_dsn
-        told = [each for each in self.history if each.call != "join"]
-        (finding,) = asyncio.run(check(redis_url, postgres_dsn, told, [self.program]))
+        calls = [each for each in self.history if each.call != "join"]
+        (finding,) = asyncio.run(check(redis_url, postgres_dsn, calls, [self.program]))
         return finding
 
     def position(self) -> tuple[Any, ...]:
@@ -245,12 +245,12 @@ def test_an_upgrade_and_its_rollback_lose_nothing_and_sell_nothing_twice(former:
     # The former release on it, as it is: it refuses to sell, says why, and changes nothing.
     before = office.position()
     with installation.running(former, ready=False):
-        said = installation.command(former, "quota", "show", office.program)
-        assert said.exit_code == 1
-        assert "fenced: stored in another form" in said.output
-        assert "only the version that wrote it can sell from it" in said.output
+        result = installation.command(former, "quota", "show", office.program)
+        assert result.exit_code == 1
+        assert "fenced: stored in another form" in result.output
+        assert "only the version that wrote it can sell from it" in result.output
         assert office.claim(5)[0] == 503
-        assert installation.asked("/readyz")[0] == 503
+        assert installation.admin_answer("/readyz")[0] == 503
         assert [each["ledger"] for each in office.drift(former)] == ["unreadable"]
         for words in (["rebuild"], ["rebuild", "--force"], ["reconcile", "--repair"]):
             assert installation.command(former, *words).exit_code != 0

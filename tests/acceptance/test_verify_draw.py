@@ -33,27 +33,27 @@ async def test_the_numbers_that_the_service_acts_on_are_those_of_the_draw(stack:
     late = stack.applicant()
     people.append(late)
     tickets.append(await room.joined(late))
-    told = []
+    entries = []
     for person, ticket in zip(people, tickets, strict=True):
         reply = await room.claim(person, ticket["ticket"])
         if reply.status == 403:  # at one a minute, nearly everybody
             problem = reply.is_problem("not-admitted", 403)
-            told.append({**ticket, "number": problem["number"]})
-    assert len(told) > 10
-    assert told[-1]["number"] == tickets[-1]["number"] > queue["joined"]
+            entries.append({**ticket, "number": problem["number"]})
+    assert len(entries) > 10
+    assert entries[-1]["number"] == tickets[-1]["number"] > queue["joined"]
     file = tmp_path / "tickets.jsonl"
-    file.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(each) + "\r\n" for each in told).encode())  # as on Windows
+    file.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(each) + "\r\n" for each in entries).encode())  # as on Windows
     ring = str(stack.worker.settings.secrets_path.parent)
-    said = await verify(room, "--tickets", str(file), "--commitment", noted, "--data-dir", ring, code=0)
-    assert said["ok"] is True
-    assert said["beacon"] == "round 4711"
-    assert [each["number"] for each in said["tickets"]] == [each["number"] for each in told]
+    report = await verify(room, "--tickets", str(file), "--commitment", noted, "--data-dir", ring, code=0)
+    assert report["ok"] is True
+    assert report["beacon"] == "round 4711"
+    assert [each["number"] for each in report["tickets"]] == [each["number"] for each in entries]
 
-    told[3]["number"] += 1
-    told[5]["ticket"] = told[5]["ticket"][:-4] + "AAAA"
-    file.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(each) + "\r\n" for each in told).encode())  # as on Windows
-    said = await verify(room, "--tickets", str(file), "--data-dir", ring, code=1)
-    assert [(each["ticket"], each["problem"]) for each in said["findings"]] == [
+    entries[3]["number"] += 1
+    entries[5]["ticket"] = entries[5]["ticket"][:-4] + "AAAA"
+    file.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(each) + "\r\n" for each in entries).encode())  # as on Windows
+    report = await verify(room, "--tickets", str(file), "--data-dir", ring, code=1)
+    assert [(each["ticket"], each["problem"]) for each in report["findings"]] == [
         (4, "number-differs"),
         (6, "signature-wrong"),
     ]
@@ -62,10 +62,10 @@ async def test_the_numbers_that_the_service_acts_on_are_those_of_the_draw(stack:
 async def test_before_the_opening_there_is_a_commitment_and_no_seed(stack: Stack) -> None:
     room = await create_room(stack)
     ticket = await room.joined(stack.applicant())
-    said = await verify(room, "--ticket", ticket["ticket"], "--commitment", room.opening.terms.commitment, code=1)
-    assert [each["problem"] for each in said["findings"]] == ["not-revealed"]
-    assert said["seed"] is None
-    assert [each["number"] for each in said["tickets"]] == [None]
+    report = await verify(room, "--ticket", ticket["ticket"], "--commitment", room.opening.terms.commitment, code=1)
+    assert [each["problem"] for each in report["findings"]] == ["not-revealed"]
+    assert report["seed"] is None
+    assert [each["number"] for each in report["tickets"]] == [None]
 
 
 async def test_an_opening_that_does_not_exist_is_said_so(stack: Stack) -> None:

@@ -106,15 +106,15 @@ async def joins_from(room: Room) -> str:
 async def test_before_the_opening_people_are_told_to_join_first(
     stack: Stack, language: str, first: str, has_joined: str
 ) -> None:
-    room, person, said = await create_room(stack), stack.applicant(), {"Accept-Language": language}
+    room, person, headers = await create_room(stack), stack.applicant(), {"Accept-Language": language}
     body = {"quota": room.quota, "applicants": [person]}
     for way in ({}, LONG_WAY):
-        problem = (await stack.claim(body, **said, **way)).is_problem("not-open", 409)
+        problem = (await stack.claim(body, **headers, **way)).is_problem("not-open", 409)
         assert first.format(await joins_from(room)) in problem["detail"]
         assert room.id in problem["detail"]
         assert (problem["opening"], "/tickets" in problem["next"]) == (room.id, True)
     body["ticket"] = (await room.joined(person))["ticket"]
-    problem = (await stack.claim(body, **said)).is_problem("not-open", 409)
+    problem = (await stack.claim(body, **headers)).is_problem("not-open", 409)
     assert has_joined.format(room.id) in problem["detail"]
     assert (problem["opening"], "/queue" in problem["next"]) == (room.id, True)
 
@@ -122,10 +122,10 @@ async def test_before_the_opening_people_are_told_to_join_first(
 @pytest.mark.parametrize(("language", "since"), [("id", "mulai {}"), ("en", "from {} on")])
 async def test_before_people_can_join_they_are_told_from_when_on(stack: Stack, language: str, since: str) -> None:
     room, person = await create_room(stack, joins_before_ms=HOUR_MS - 60_000), stack.applicant()
-    said, join = {"Accept-Language": language}, {"nik": person["nik"], "birth_date": person["birth_date"]}
+    headers, join = {"Accept-Language": language}, {"nik": person["nik"], "birth_date": person["birth_date"]}
     for reply in (
-        await stack.claim(stack.body(room.quota), **said),
-        await stack.request("POST", f"/v1/openings/{room.id}/tickets", json=join, headers=said),
+        await stack.claim(stack.body(room.quota), **headers),
+        await stack.request("POST", f"/v1/openings/{room.id}/tickets", json=join, headers=headers),
     ):
         assert since.format(await joins_from(room)) in reply.is_problem("not-open", 409)["detail"]
 
@@ -169,10 +169,10 @@ async def test_sold_out_is_said_to_everybody_at_once(stack: Stack) -> None:
     problem = (await room.join(stack.applicant())).is_problem("sold-out", 409)
     assert problem["opening"] == room.id
     assert "alternatives" not in problem
-    said = problem["detail"] + problem["next"]
-    assert "kuota" not in said, "a join asks for no quota and for no number of places"
-    assert "alternatives" not in said, "only a refused claim has them"
-    assert all(each in said for each in ("GET /v1/openings;", "`next_openings`", "GET /v1/openings/{id}/queue"))
+    message = problem["detail"] + problem["next"]
+    assert "kuota" not in message, "a join asks for no quota and for no number of places"
+    assert "alternatives" not in message, "only a refused claim has them"
+    assert all(each in message for each in ("GET /v1/openings;", "`next_openings`", "GET /v1/openings/{id}/queue"))
     assert queue["joined"] == len(people)
 
 

@@ -35,8 +35,8 @@ class Service:
     @property
     def places(self) -> dict[str, str]:
         """What the pages call those addresses."""
-        told = {8080: self.port, 9090: self.admin_port, 9091: self.worker_port}
-        return {f"127.0.0.1:{usual}": f"127.0.0.1:{actual}" for usual, actual in told.items()}
+        ports = {8080: self.port, 9090: self.admin_port, 9091: self.worker_port}
+        return {f"127.0.0.1:{usual}": f"127.0.0.1:{actual}" for usual, actual in ports.items()}
 
     def run(self, page: str) -> str:
         return run_page(page, self.data_dir, self.places)
@@ -60,7 +60,7 @@ def _read(url: str) -> str:
 def service(shared_data_dir: Path) -> Iterator[Service]:
     """The service as `make up` starts it, told by variables where its ports and its data shall be."""
     started = Service(shared_data_dir, *free_ports(3))
-    told = environment(
+    variables = environment(
         PORT=str(started.port),
         ADMIN_PORT=str(started.admin_port),
         ARGS=f"--data-dir {started.data_dir} --demo-opening-in {OPENING_IN_S} --processes 2",
@@ -69,7 +69,7 @@ def service(shared_data_dir: Path) -> Iterator[Service]:
     log = shared_data_dir.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["make", "up"], cwd=ROOT, env=told, stdout=output, stderr=output, start_new_session=True
+            ["make", "up"], cwd=ROOT, env=variables, stdout=output, stderr=output, start_new_session=True
         )
     try:
         _wait_for(log, "reservasi is up", process)

@@ -53,11 +53,11 @@ async def test_a_hold_is_found_once_it_is_recorded(stack: Stack, way: dict[str, 
     body = stack.body(await stack.quota(), contact=CONTACT)
     held = (await stack.claim(body)).json
 
-    async def found() -> bool:
+    async def is_found() -> bool:
         reply = await find(stack, body["applicants"][0], CONTACT, way)
         return bool(reply.status == 200 and reply.json["id"] == held["id"])
 
-    await stack.eventually(found)
+    await stack.eventually(is_found)
 
 
 @WAYS

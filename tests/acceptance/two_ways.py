@@ -111,15 +111,15 @@ async def read_answer(reader: asyncio.StreamReader, method: str) -> Answer:
     """One answer, to its end; of a stream the first chunk."""
     status_line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
     headers = tuple(sorted(tuple(line.split(": ", 1)) for line in lines))
-    found: dict[str, str] = dict(headers)  # type: ignore[arg-type]
+    fields: dict[str, str] = dict(headers)  # type: ignore[arg-type]
     body = b""
     if method == "HEAD" or status_line.split(" ")[1] in ("204", "304"):
         pass
-    elif found.get("Transfer-Encoding") == "chunked":
+    elif fields.get("Transfer-Encoding") == "chunked":
         size = int(await reader.readuntil(b"\r\n"), 16)
         body = await reader.readexactly(size)
     else:
-        body = await reader.readexactly(int(found["Content-Length"]))
+        body = await reader.readexactly(int(fields["Content-Length"]))
     return Answer(status_line=status_line, headers=headers, body=body)  # type: ignore[arg-type]
 
 

@@ -91,10 +91,10 @@ async def too_early(world: World) -> Sent:
 def forwarded(make: Make) -> Make:
     """A request of a network that has asked too often."""
 
-    async def made(world: World) -> Sent:
+    async def request(world: World) -> Sent:
         return await of_a_spent_network(world, await make(world))
 
-    return made
+    return request
 
 
 def joining(kind: str, *, often: bool = False) -> Make:

@@ -348,8 +348,8 @@ BY_STAFF: tuple[tuple[str, str, str, Make], ...] = (
 
 def refusal_cases() -> Iterator[Case]:
     """All of them."""
-    made = frozenset({"id", "manage_token", "hold_expires_at"})
-    yield Case(operation="claim", outcome="201", make=fresh_claim, fresh=True, varies=made, about="a new one")
+    fields = frozenset({"id", "manage_token", "hold_expires_at"})
+    yield Case(operation="claim", outcome="201", make=fresh_claim, fresh=True, varies=fields, about="a new one")
     for operation, cases in (("claim", CLAIMS), ("join", JOINS), ("getChallenge", CHALLENGES)):
         for outcome, about, make in cases:
             yield Case(operation=operation, outcome=outcome, make=make, about=about)

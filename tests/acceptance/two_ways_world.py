@@ -27,13 +27,13 @@ class World:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.urls: dict[str, str] = {}  # of fronts, by name
-        self._made: dict[str, Any] = {}
+        self._values: dict[str, Any] = {}
 
     async def once(self, name: str, make: Callable[[], Awaitable[Any]]) -> Any:
         """What `make` makes the first time that something of this name is asked for."""
-        if name not in self._made:
-            self._made[name] = await make()
-        return self._made[name]
+        if name not in self._values:
+            self._values[name] = await make()
+        return self._values[name]
 
     # -- quotas and reservations ---------------------------------------------------------------------------------
 
@@ -45,8 +45,8 @@ class World:
             "later": {"opens_at_ms": 4_000_000_000_000},
             "full": {"capacity": 0},
         }
-        found: str = await self.once(f"quota {kind}", lambda: self.stack.quota(**terms[kind]))
-        return found
+        name: str = await self.once(f"quota {kind}", lambda: self.stack.quota(**terms[kind]))
+        return name
 
     async def held(self) -> dict[str, Any]:
         """A reservation that stays held."""
@@ -151,8 +151,8 @@ class World:
                 await room.until(lambda queue: queue["state"] == "cancelled")
             return room
 
-        found: Room = await self.once(f"room {kind}", make)
-        return found
+        result: Room = await self.once(f"room {kind}", make)
+        return result
 
     async def not_admitted(self) -> tuple[Room, dict[str, Any], str]:
         """A room that has opened, one who waits in it, and their ticket."""
@@ -166,8 +166,8 @@ class World:
             assert room.number(queue, tickets[last]) > queue["admitted_through"]
             return room, people[last], tickets[last]["ticket"]
 
-        found: tuple[Room, dict[str, Any], str] = await self.once("not admitted", make)
-        return found
+        result: tuple[Room, dict[str, Any], str] = await self.once("not admitted", make)
+        return result
 
     # -- keys ----------------------------------------------------------------------------------------------------
 
@@ -204,8 +204,8 @@ class World:
     def claim(self, body: Any, key: str | None = None, *headers: str) -> Sent:
         """A claim."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        said = (f"Idempotency-Key: {key or secrets.token_hex(8)}", JSON, ENGLISH, *headers)
-        return Sent(method="POST", target="/v1/reservations", headers=said, body=content)
+        all_headers = (f"Idempotency-Key: {key or secrets.token_hex(8)}", JSON, ENGLISH, *headers)
+        return Sent(method="POST", target="/v1/reservations", headers=all_headers, body=content)
 
     def managed(self, method: str, held: dict[str, Any], suffix: str = "", body: Any = None) -> Sent:
         """A call with the reservation's manage token."""

@@ -40,9 +40,9 @@ class Room:
     @property
     def opening(self) -> Opening:
         """As the front's view has it."""
-        found = self.stack.front.availability.opening(self.id)
-        assert found is not None
-        return found
+        state = self.stack.front.availability.opening(self.id)
+        assert state is not None
+        return state
 
     async def join(self, applicant: dict[str, Any], **options: Any) -> Reply:
         body = {"nik": applicant["nik"], "birth_date": applicant["birth_date"], **options}
@@ -63,14 +63,14 @@ class Room:
 
     async def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The queue once it fulfils the condition."""
-        seen: dict[str, Any] = {}
+        queue: dict[str, Any] = {}
 
         async def fulfilled() -> bool:
-            seen.update(await self.queue())
-            return bool(condition(seen))
+            queue.update(await self.queue())
+            return bool(condition(queue))
 
         await eventually(fulfilled)
-        return seen
+        return queue
 
     async def opened(self) -> dict[str, Any]:
         """The queue once the numbers are drawn."""
@@ -176,17 +176,17 @@ async def wanted(stack: Stack, **changes: Any) -> tuple[dict[str, Any], str]:
 
 async def events(stack: Stack, path: str, count: int, act: Any) -> list[dict[str, Any]]:
     """The first events of a stream; `act` is called after the first one."""
-    found: list[dict[str, Any]] = []
+    documents: list[dict[str, Any]] = []
     async with asyncio.timeout(60), stack.client.get(stack.url + path) as response:
         assert response.status == 200
         assert response.headers["Content-Type"].startswith("text/event-stream")
         async for line in response.content:
             if line.startswith(b"data: "):
-                found.append(json.loads(line.removeprefix(b"data: ")))
-                if len(found) == 1:
+                documents.append(json.loads(line.removeprefix(b"data: ")))
+                if len(documents) == 1:
                     await act()
             elif line.startswith(b"event: "):
                 assert line.strip() == b"event: queue"
-            if len(found) == count:
+            if len(documents) == count:
                 break
-    return found
+    return documents

@@ -51,7 +51,10 @@ async def new_page(browser: Browser) -> AsyncIterator[Open]:
             context.set_default_timeout(WAIT_MS)
             page = await context.new_page()
             page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
-            page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+            page.on(
+                "console",
+                lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None,
+            )
             return page
 
         yield opened

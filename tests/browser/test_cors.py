@@ -75,12 +75,12 @@ async def test_a_frontend_on_another_origin_books(
         context = await browser.new_context()
         page = await context.new_page()
         await page.goto(ours)
-        said = await page.evaluate(BOOK, [url, stack.body(quota), "from-another-origin"])
-        assert (said["claimed"], said["location"]) == (201, f"/v1/reservations/{said['id']}")
-        assert (said["replayed"], said["confirmed"], said["shown"]) == ("true", 200, "confirmed")
-        assert said["tag"]
-        assert said["known"] in (200, 304)
-        assert said["refused"] == "/problems/invalid-request"
+        result = await page.evaluate(BOOK, [url, stack.body(quota), "from-another-origin"])
+        assert (result["claimed"], result["location"]) == (201, f"/v1/reservations/{result['id']}")
+        assert (result["replayed"], result["confirmed"], result["shown"]) == ("true", 200, "confirmed")
+        assert result["tag"]
+        assert result["known"] in (200, 304)
+        assert result["refused"] == "/problems/invalid-request"
         assert await page.evaluate(STREAMED, url)
         await page.goto(stranger)
         assert await page.evaluate(CAN_READ, url) == "TypeError"

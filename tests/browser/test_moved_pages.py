@@ -39,13 +39,13 @@ async def test_the_pages_say_what_was_moved_and_what_was_called_off(
     await changed(stack, off, cancelled=True, reason="banjir", reason_en="a flood")
     await changed(stack, later, opens_at=moment(later.opens_at_ms + HOUR_MS), reason="banjir", reason_en="a flood")
     page = await new_page(locale=locale, viewport=viewport)
-    for room, said in ((off, called_off), (later, moved)):
+    for room, notice in ((off, called_off), (later, moved)):
         card = page.locator("li.card", has=page.locator(f'a[href="/openings/{room.id}"]'))
         await stack.eventually(partial(_listed, page, f"{stack.url}/openings", card.locator(".notice")))
-        await expect(card.locator(".notice")).to_contain_text(said)
+        await expect(card.locator(".notice")).to_contain_text(notice)
         assert await fits(page)
         await card.get_by_role("link").click()
-        await expect(page.locator("[data-notice]")).to_contain_text(said)
+        await expect(page.locator("[data-notice]")).to_contain_text(notice)
         assert await fits(page)
     await page.goto(f"{stack.url}/openings/{off.id}")
     await expect(page.locator("[data-state]")).to_have_text(state)

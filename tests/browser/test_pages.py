@@ -139,12 +139,12 @@ async def test_everything_has_a_name_and_its_place(stack: Stack, new_page: Open)
 async def test_a_page_loads_nothing_from_anybody_else(stack: Stack, new_page: Open) -> None:
     room = await create_room(stack)
     page = await new_page()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
     await page.goto(f"{stack.url}/openings/{room.id}")
     await expect(page.locator("[data-state]")).to_have_text("You can join; not open yet")
-    assert asked
-    assert all(url.startswith(f"{stack.url}/") for url in asked)
+    assert urls
+    assert all(url.startswith(f"{stack.url}/") for url in urls)
 
 
 # -- what scripts compute ------------------------------------------------------------------------------------------
@@ -299,14 +299,14 @@ async def test_joining_with_a_proof_of_work(stack: Stack, new_page: Open) -> Non
 
 async def test_a_refusal_is_said_in_the_readers_language(stack: Stack, new_page: Open) -> None:
     room = await create_room(stack)
-    for locale, said in (("en-GB", "This NIK is not valid"), ("id-ID", "NIK tidak sah")):
+    for locale, message in (("en-GB", "This NIK is not valid"), ("id-ID", "NIK tidak sah")):
         page = await new_page(locale=locale)
         await page.goto(f"{stack.url}/openings/{room.id}")
         form = page.locator("[data-join]")
         await form.locator("[name=nik]").fill("0" * 16)
         await form.locator("[name=birth_date]").fill("1990-07-01")
         await form.get_by_role("button").click()
-        await expect(page.locator("[data-join-answer]")).to_contain_text(said)
+        await expect(page.locator("[data-join-answer]")).to_contain_text(message)
         await expect(form.locator("[aria-invalid=true]")).to_have_attribute("name", "nik")
         assert await page.evaluate("localStorage.length") == 0
 
@@ -317,14 +317,14 @@ async def test_a_pasted_ticket_counts_where_it_belongs(stack: Stack, new_page: O
     page = await new_page()
     await page.goto(f"{stack.url}/openings/{room.id}")
     await page.get_by_text("I already have a ticket").click()
-    for text, said in (
+    for text, message in (
         ("nonsense", "This text is not a ticket. Copy all of the ticket, without spaces."),
         (tickets[1], "This ticket is for another opening."),
         (tickets[0], "You have a ticket. The draw at the opening decides your number."),
     ):
         await page.locator("[data-paste]").get_by_label("Ticket").fill(text)
         await page.get_by_role("button", name="Use this ticket").click()
-        await expect(page.locator("[data-standing]")).to_have_text(said)
+        await expect(page.locator("[data-standing]")).to_have_text(message)
     await page.reload()
     await expect(page.locator("[data-ticket]")).to_have_text(tickets[0])
     await forget(page, "Remove it")

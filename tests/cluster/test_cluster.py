@@ -149,10 +149,10 @@ async def test_programs_of_one_primary_are_asked_about_together() -> None:
             await servers.close()
         assert sorted(map(len, homes.values())) == [1, 1, 2]
         for together in homes.values():
-            found = await together[-1].connection.metas([program.name for program in together], CALL_S)
+            metas = await together[-1].connection.metas([program.name for program in together], CALL_S)
             at = [await program.connection.meta(CALL_S) for program in together]
-            assert found == at
-            assert all(meta.owned for meta in found)
+            assert metas == at
+            assert all(meta.owned for meta in metas)
         asking = programs[0].connection
         with pytest.raises(LedgerUnreachable):
             await asking.metas(PROGRAMS, CALL_S)
@@ -214,9 +214,9 @@ async def test_a_slot_that_moves_while_people_claim_refuses_until_it_has_arrived
         await _until(lambda: len(program.promised) >= CAPACITY // 4)
         await migrate_keys(source, target, program.slot)
 
-        told, refused = len(program.promised), program.refused
+        promised, refused = len(program.promised), program.refused
         await _until(lambda: program.refused > refused + CLAIMANTS)
-        assert len(program.promised) <= told + CLAIMANTS  # at most those whose answers were under way
+        assert len(program.promised) <= promised + CLAIMANTS  # at most those whose answers were under way
         assert await _read_by_asking(program)  # commands of one key go on, where the key is
 
         await hand_over(cluster, target, program.slot)
@@ -252,12 +252,12 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_the_claim_of_a_server_is_read_with_its_epoch() -> None:
-    said = (
+    nodes = (
         "aa 127.0.0.1:7001@17001,host-a myself,master - 0 0 4 connected 0-99 200 [300->-bb]\n"
         "bb 10.0.0.2:7002@17002 master,fail - 0 0 3 disconnected 100-199\n"
         "cc :7003@17003 slave aa 0 0 4 connected\n"
     )
-    claims, servers = read_nodes(said, ("seed", 7000))
+    claims, servers = read_nodes(nodes, ("seed", 7000))
     assert [(claim.config_epoch, claim.first, claim.last) for claim in claims] == [(4, 0, 99), (4, 200, 200)]
     assert servers == [("127.0.0.1", 7001), ("seed", 7003)]
 
@@ -271,8 +271,8 @@ def test_an_address_that_names_no_servers_is_refused(url: str) -> None:
 
 
 def test_over_tls_servers_are_called_by_the_names_that_they_announce() -> None:
-    said = "aa 127.0.0.1:7001@17001,host-a myself,master - 0 0 4 connected 0-99\nbb 10.0.0.2:7002@17002 slave aa 0 0 4 connected\n"
-    _, servers = read_nodes(said, ("seed", 7000), by_name=True)
+    nodes = "aa 127.0.0.1:7001@17001,host-a myself,master - 0 0 4 connected 0-99\nbb 10.0.0.2:7002@17002 slave aa 0 0 4 connected\n"
+    _, servers = read_nodes(nodes, ("seed", 7000), by_name=True)
     assert servers == [("host-a", 7001), ("10.0.0.2", 7002)]
     assert parse_cluster_url("clusters://one,two").tls == Tls()
     with pytest.raises(ValueError, match="cannot be used"):

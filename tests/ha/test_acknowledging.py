@@ -165,12 +165,12 @@ async def test_staffs_changes_wait_for_the_records_too(program: str, database: s
 
 async def test_a_failover_that_may_forget_is_named(database: str, data_dir: Path) -> None:
     async with running_servers(hasty=True) as servers:
-        told: dict[str, Any] = {"redis_url": servers.url, "postgres_dsn": database, "data_dir": data_dir}
+        settings: dict[str, Any] = {"redis_url": servers.url, "postgres_dsn": database, "data_dir": data_dir}
         with capture_logs() as logged:
-            async with open_operations(Settings(**told, replicas_min_ack=1)) as operations:
+            async with open_operations(Settings(**settings, replicas_min_ack=1)) as operations:
                 (unsafe,) = await replicas(operations)
                 await eventually(lambda: _warns(logged))
-        async with open_operations(Settings(**told, replicas_min_ack=2)) as operations:
+        async with open_operations(Settings(**settings, replicas_min_ack=2)) as operations:
             (safe,) = await replicas(operations)
     assert (unsafe.ok, safe.ok) == (False, True)
     assert "set it to 2" in unsafe.said
@@ -212,9 +212,9 @@ async def _calls(ledger: Ledger) -> dict[str, int]:
 
 
 def test_a_sentinel_address_is_taken_apart() -> None:
-    found = parse_sentinel_url("sentinel://u:p%40@h1,[::1]:7/ledger?sentinel_password=s")
-    assert found.sentinels == (("h1", 26379), ("::1", 7))
-    assert (found.name, found.username, found.password, found.sentinel_password) == ("ledger", "u", "p@", "s")
+    address = parse_sentinel_url("sentinel://u:p%40@h1,[::1]:7/ledger?sentinel_password=s")
+    assert address.sentinels == (("h1", 26379), ("::1", 7))
+    assert (address.name, address.username, address.password, address.sentinel_password) == ("ledger", "u", "p@", "s")
 
 
 @pytest.mark.parametrize("url", ["sentinel://h1", "sentinel:///x", "sentinel://h/a/b", "sentinel://h/x?tls=1"])

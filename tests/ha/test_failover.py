@@ -34,33 +34,33 @@ async def _run_all(postgres_dsn: str) -> Runs:
         async with room:
             return await run(fault, mode, postgres_dsn, hasty=True)
 
-    seen = await asyncio.gather(*(one(fault, mode) for fault, mode in RUNS))
-    return dict(zip(RUNS, seen, strict=True))
+    outcomes = await asyncio.gather(*(one(fault, mode) for fault, mode in RUNS))
+    return dict(zip(RUNS, outcomes, strict=True))
 
 
 def test_a_killed_primary_loses_no_promise(runs: Runs) -> None:
-    seen = runs[KILL, ALL]
-    assert (seen.lost, seen.oversold, seen.others) == (0, 0, ())
-    assert seen.confirmed > 0
+    outcomes = runs[KILL, ALL]
+    assert (outcomes.lost, outcomes.oversold, outcomes.others) == (0, 0, ())
+    assert outcomes.confirmed > 0
 
 
 def test_a_partition_with_a_replica_at_the_old_primary_loses_no_promise(runs: Runs) -> None:
-    seen = runs[PART_WITH_REPLICA, ALL]
-    assert (seen.apart, seen.lost, seen.oversold, seen.others) == (0, 0, 0, ())
-    assert seen.refused > 0
+    outcomes = runs[PART_WITH_REPLICA, ALL]
+    assert (outcomes.apart, outcomes.lost, outcomes.oversold, outcomes.others) == (0, 0, 0, ())
+    assert outcomes.refused > 0
 
 
 def test_it_does_where_one_of_two_replicas_is_enough(runs: Runs) -> None:
-    seen = runs[PART_WITH_REPLICA, ONE]
-    assert seen.apart > 0
-    assert seen.lost > 0, "the method must see losses"
-    assert seen.oversold == 0
+    outcomes = runs[PART_WITH_REPLICA, ONE]
+    assert outcomes.apart > 0
+    assert outcomes.lost > 0, "the method must see losses"
+    assert outcomes.oversold == 0
 
 
 def test_without_acknowledgement_a_slow_link_loses_promises(runs: Runs) -> None:
-    seen = runs[LAG_AND_KILL, NOBODY]
-    assert seen.lost > 0, "the method must see losses"
-    assert seen.oversold == 0
+    outcomes = runs[LAG_AND_KILL, NOBODY]
+    assert outcomes.lost > 0, "the method must see losses"
+    assert outcomes.oversold == 0
 
 
 async def test_a_run_writes_its_table_with_where_it_comes_from(tmp_path: Path) -> None:

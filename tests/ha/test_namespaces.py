@@ -38,25 +38,25 @@ async def test_what_is_cut_off_vanishes_and_arrives_when_all_is_mended() -> None
 
 
 async def test_a_partition_loses_no_promise_that_both_replicas_or_the_records_had(postgres_dsn: str) -> None:
-    seen = await run(PART_WITH_REPLICA, ALL, postgres_dsn, open_network=open_namespaces, hasty=True)
-    assert (seen.apart, seen.lost, seen.oversold, seen.others) == (0, 0, 0, ())
-    assert seen.confirmed > 0
-    assert seen.refused > 0, "the front that stayed must have been asked"
+    outcomes = await run(PART_WITH_REPLICA, ALL, postgres_dsn, open_network=open_namespaces, hasty=True)
+    assert (outcomes.apart, outcomes.lost, outcomes.oversold, outcomes.others) == (0, 0, 0, ())
+    assert outcomes.confirmed > 0
+    assert outcomes.refused > 0, "the front that stayed must have been asked"
 
 
 async def test_it_loses_promises_that_waited_for_nobody(postgres_dsn: str) -> None:
-    seen = await run(PART_WITH_REPLICA, NOBODY, postgres_dsn, open_network=open_namespaces, hasty=True)
-    assert seen.apart > 0, "the front that stayed must have gone on"
-    assert seen.lost > 0, "the method must see losses"
-    assert seen.oversold == 0
+    outcomes = await run(PART_WITH_REPLICA, NOBODY, postgres_dsn, open_network=open_namespaces, hasty=True)
+    assert outcomes.apart > 0, "the front that stayed must have gone on"
+    assert outcomes.lost > 0, "the method must see losses"
+    assert outcomes.oversold == 0
 
 
 async def test_nothing_stays_behind_a_failure() -> None:
-    ours, made = _where(), []
+    ours, networks = _where(), []
 
     async def fail() -> None:
         async with open_namespaces() as network:
-            made.append(network)
+            networks.append(network)
             await network.add_ledger()
             assert _where() != ours
             assert _there(network.names) == set(network.names)
@@ -65,21 +65,21 @@ async def test_nothing_stays_behind_a_failure() -> None:
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert _where() == ours
-    assert not _there(made[0].names)
+    assert not _there(networks[0].names)
 
 
 async def test_nothing_stays_behind_a_host_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Namespaces] = []
+    networks: list[Namespaces] = []
 
     def fail(network: Namespaces, number: int) -> None:
-        made.append(network)
+        networks.append(network)
         raise ZeroDivisionError
 
     monkeypatch.setattr(Namespaces, "_add_host", fail)
     with pytest.raises(ZeroDivisionError):
         async with open_namespaces():
             pytest.fail("half a network")
-    (network,) = made
+    (network,) = networks
     assert network.names
     assert not _there(network.names)
 

@@ -122,5 +122,5 @@ def _commands() -> st.SearchStrategy[Command]:
 
 def histories() -> st.SearchStrategy[list[Batch | Lapse]]:
     """A history, cut into batches at random."""
-    batches = st.lists(_commands(), min_size=3, max_size=20).map(lambda found: Batch(tuple(found)))
+    batches = st.lists(_commands(), min_size=3, max_size=20).map(lambda commands: Batch(tuple(commands)))
     return st.lists(st.one_of(batches, batches, _quotas().map(Lapse)), min_size=4, max_size=12)

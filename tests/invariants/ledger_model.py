@@ -123,8 +123,8 @@ class LedgerModel:
 
     def count(self, quota_id: str, state: State) -> int:
         """Places of a quota's reservations in a state."""
-        found = self.reservations.values()
-        return sum(len(one.persons) for one in found if one.quota == quota_id and one.state is state)
+        reservations = self.reservations.values()
+        return sum(len(one.persons) for one in reservations if one.quota == quota_id and one.state is state)
 
     def given_back(self, quota_id: str) -> int:
         """Places that have not come back yet."""
@@ -149,11 +149,11 @@ class LedgerModel:
         }
 
     def _claim(self, command: Claim) -> Said:
-        known = self.reservations.get(command.reservation_id)
-        if known and known.fingerprint != command.fingerprint:
+        reservation = self.reservations.get(command.reservation_id)
+        if reservation and reservation.fingerprint != command.fingerprint:
             return Said(Outcome.EXISTS_WITH_DIFFERENT_CONTENT)
-        if known:
-            return Said(Outcome.EXISTS, State.HELD, known.quota, len(known.persons))
+        if reservation:
+            return Said(Outcome.EXISTS, State.HELD, reservation.quota, len(reservation.persons))
         quota = self.quotas.get(command.quota)
         if quota is None:
             return Said(Outcome.UNKNOWN_QUOTA)
@@ -317,11 +317,11 @@ def _imported(current: KnownQuota, wanted: QuotaTerms, actor: str) -> tuple[int,
     """What imports set, after a change of this quota."""
     before = [int(getattr(current.terms, name)) for name in STAFF_TERMS]
     after = [int(getattr(wanted, name)) for name in STAFF_TERMS]
-    known = current.imported or (before if current.version == 1 else [NOT_KNOWN] * len(before))
+    imported = current.imported or (before if current.version == 1 else [NOT_KNOWN] * len(before))
     by_import = actor == IMPORT_ACTOR
     return tuple(
         new if by_import and new != old else remembered
-        for remembered, old, new in zip(known, before, after, strict=True)
+        for remembered, old, new in zip(imported, before, after, strict=True)
     )
 
 

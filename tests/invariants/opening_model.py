@@ -86,22 +86,22 @@ class OpeningModel:
     """The openings of one program."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Known] = {}
+        self.openings: dict[str, Known] = {}
         self.quotas: dict[str, KnownQuota] = {}
         self.seq = 0
 
     def begin(self, opening_id: str) -> bool:
         """Let the moment of an opening come; whether there was anything to begin."""
-        found = self.known.get(opening_id)
-        if found is None or found.begun:
+        entry = self.openings.get(opening_id)
+        if entry is None or entry.begun:
             return False
-        found.begun = True
+        entry.begun = True
         return True
 
     def moved(self, opening_id: str, opens_at_ms: int) -> None:
         """The moment that the clock of the test gave it."""
-        found = self.known[opening_id]
-        found.opening = replace(found.opening, terms=replace(found.terms, opens_at_ms=opens_at_ms))
+        entry = self.openings[opening_id]
+        entry.opening = replace(entry.opening, terms=replace(entry.terms, opens_at_ms=opens_at_ms))
 
     def run(self, commands: Sequence[Command]) -> list[SaidOfOpening]:
         """Carry out commands of one kind that arrive together."""
@@ -110,87 +110,87 @@ class OpeningModel:
             if isinstance(command, Join):
                 joins.setdefault(command.opening, set()).add(command.ticket_id)
         together = {opening_id: self._join(opening_id, tickets) for opening_id, tickets in joins.items()}
-        said = []
+        answers = []
         for command in commands:
             match command:
                 case Join():
-                    found = self.known.get(command.opening)
-                    was_before = found is not None and command.ticket_id in found.before
-                    said.append(
+                    entry = self.openings.get(command.opening)
+                    was_before = entry is not None and command.ticket_id in entry.before
+                    answers.append(
                         together[command.opening]._replace(number=-1) if was_before else together[command.opening]
                     )
                 case Admit():
-                    said.append(self._admit(command))
+                    answers.append(self._admit(command))
                 case SetOpening():
-                    said.append(self._set(command))
+                    answers.append(self._set(command))
                 case MoveOpening():
-                    said.append(self._move(command))
+                    answers.append(self._move(command))
                 case RetireOpening():
-                    said.append(self._retire(command))
+                    answers.append(self._retire(command))
                 case SetQuota():
-                    said.append(self._set_quota(command))
-        return said
+                    answers.append(self._set_quota(command))
+        return answers
 
     def _join(self, opening_id: str, tickets: set[str]) -> SaidOfOpening:
-        found = self.known.get(opening_id)
-        if found is None:
+        entry = self.openings.get(opening_id)
+        if entry is None:
             return SaidOfOpening(Outcome.UNKNOWN_OPENING)
-        if not found.terms.waiting_room:
+        if not entry.terms.waiting_room:
             return SaidOfOpening(Outcome.NO_WAITING_ROOM)
-        if found.opening.cancelled:
+        if entry.opening.cancelled:
             return SaidOfOpening(Outcome.OPENING_CANCELLED)
-        if found.terms.joins_from_ms > PAST_MS and not found.opening.drawn:
+        if entry.terms.joins_from_ms > PAST_MS and not entry.opening.drawn:
             return SaidOfOpening(Outcome.NOT_OPEN)
-        if found.ended:
+        if entry.ended:
             return SaidOfOpening(Outcome.CLOSED)
-        self.seq += found.draw()
-        found.people |= tickets
-        late = found.opening.drawn or found.begun
-        number = max(found.opening.arrived, len(found.people)) if late else -1
-        return self._mark(Outcome.JOINED, found, number)
+        self.seq += entry.draw()
+        entry.people |= tickets
+        late = entry.opening.drawn or entry.begun
+        number = max(entry.opening.arrived, len(entry.people)) if late else -1
+        return self._mark(Outcome.JOINED, entry, number)
 
     def _admit(self, command: Admit) -> SaidOfOpening:
-        found = self.known.get(command.opening)
-        if found is None:
+        entry = self.openings.get(command.opening)
+        if entry is None:
             return SaidOfOpening(Outcome.UNKNOWN_OPENING)
-        if not found.terms.waiting_room:
+        if not entry.terms.waiting_room:
             return SaidOfOpening(Outcome.NO_WAITING_ROOM)
-        if found.opening.cancelled:
+        if entry.opening.cancelled:
             return SaidOfOpening(Outcome.CLOSED)
-        if found.ended:
-            self.seq += found.draw()
+        if entry.ended:
+            self.seq += entry.draw()
             return SaidOfOpening(Outcome.CLOSED)
-        if found.leader not in ("", command.controller):
+        if entry.leader not in ("", command.controller):
             return SaidOfOpening(Outcome.NOT_LEADING)
-        found.leader = command.controller
-        self.seq += found.draw()
-        before = found.opening
-        arrived = max(before.arrived, len(found.people))
+        entry.leader = command.controller
+        self.seq += entry.draw()
+        before = entry.opening
+        arrived = max(before.arrived, len(entry.people))
         rate = before.rate_per_min
-        if command.rate_per_min and found.terms.adaptive and not before.rate_fixed:
-            rate = min(command.rate_per_min, found.terms.rate_max_per_min)
+        if command.rate_per_min and entry.terms.adaptive and not before.rate_fixed:
+            rate = min(command.rate_per_min, entry.terms.rate_max_per_min)
         joined = before.joined if before.drawn else arrived
-        found.opening = replace(before, arrived=arrived, joined=joined, rate_per_min=rate)
-        self.seq += found.opening != before
-        return self._mark(Outcome.ADVANCED, found, -1)
+        entry.opening = replace(before, arrived=arrived, joined=joined, rate_per_min=rate)
+        self.seq += entry.opening != before
+        return self._mark(Outcome.ADVANCED, entry, -1)
 
-    def _mark(self, outcome: Outcome, found: Known, number: int) -> SaidOfOpening:
+    def _mark(self, outcome: Outcome, entry: Known, number: int) -> SaidOfOpening:
         return SaidOfOpening(
             outcome,
             number=number,
-            joined=found.opening.joined,
-            arrived=found.opening.arrived,
-            rate_per_min=found.opening.rate_per_min,
+            joined=entry.opening.joined,
+            arrived=entry.opening.arrived,
+            rate_per_min=entry.opening.rate_per_min,
         )
 
     def _set(self, command: SetOpening) -> SaidOfOpening:
-        found = self.known.get(command.opening)
-        if found is None:
+        entry = self.openings.get(command.opening)
+        if entry is None:
             return self._create(command)
-        before = found.opening
+        before = entry.opening
         if before.cancelled:
             return SaidOfOpening(Outcome.OPENING_CANCELLED, before.version)
-        if command.terms is None and (command.paused, command.rate_per_min) != (None, None) and found.ended:
+        if command.terms is None and (command.paused, command.rate_per_min) != (None, None) and entry.ended:
             return SaidOfOpening(Outcome.CLOSED, before.version)
         wanted = _changed(before, command)
         if wanted == before:
@@ -200,7 +200,7 @@ class OpeningModel:
             return SaidOfOpening(Outcome.EXISTS_WITH_DIFFERENT_CONTENT, before.version)
         if command.version not in (0, before.version):
             return SaidOfOpening(Outcome.VERSION_MISMATCH, before.version)
-        opened = found.begun or before.drawn
+        opened = entry.begun or before.drawn
         always = ("opens_at_ms", "beacon_source")
         if any(getattr(wanted.terms, name) != getattr(before.terms, name) for name in always):
             return SaidOfOpening(Outcome.TOO_LATE, before.version)
@@ -209,7 +209,7 @@ class OpeningModel:
         fixed = ("offices", "joins_from_ms", "waiting_room")
         if opened and any(getattr(wanted.terms, name) != getattr(before.terms, name) for name in fixed):
             return SaidOfOpening(Outcome.TOO_LATE, before.version)
-        found.opening = replace(wanted, version=before.version + 1)
+        entry.opening = replace(wanted, version=before.version + 1)
         self.seq += 1
         return SaidOfOpening(Outcome.OPENING_SET, before.version + 1)
 
@@ -227,7 +227,7 @@ class OpeningModel:
             rate_per_min=rate,
             rate_fixed=bool(command.rate_per_min),
         )
-        self.known[command.opening] = Known(created)
+        self.openings[command.opening] = Known(created)
         self.seq += 1
         return SaidOfOpening(Outcome.OPENING_SET, 1)
 
@@ -236,19 +236,19 @@ class OpeningModel:
 
     def _other(self, opening_id: str, terms: OpeningTerms) -> str:
         """Another opening that covers what these terms would."""
-        for id_, known in self.known.items():
-            is_there = id_ != opening_id and not known.opening.cancelled
-            if is_there and known.terms.opens_at_ms == terms.opens_at_ms and _offices(known.terms) & _offices(terms):
+        for id_, entry in self.openings.items():
+            is_there = id_ != opening_id and not entry.opening.cancelled
+            if is_there and entry.terms.opens_at_ms == terms.opens_at_ms and _offices(entry.terms) & _offices(terms):
                 return id_
         return ""
 
     def _move(self, command: MoveOpening) -> SaidOfOpening:
-        found = self.known.get(command.opening)
-        if found is None:
+        entry = self.openings.get(command.opening)
+        if entry is None:
             return SaidOfOpening(Outcome.UNKNOWN_OPENING)
-        before, wanted = found.opening, _moved(found.opening, command)
+        before, wanted = entry.opening, _moved(entry.opening, command)
         moves = wanted.terms.opens_at_ms != before.terms.opens_at_ms
-        refused = self._refused_move(command, found, wanted)
+        refused = self._refused_move(command, entry, wanted)
         if refused is not None:
             return SaidOfOpening(refused, before.version)
         for quota in self.quotas.values():
@@ -260,22 +260,22 @@ class OpeningModel:
                 quota.version += 1
                 self.seq += 1
             quota.closed = quota.closed or wanted.cancelled
-        found.opening = replace(wanted, version=before.version + 1, revision=before.revision + 1)
+        entry.opening = replace(wanted, version=before.version + 1, revision=before.revision + 1)
         self.seq += 1
         return SaidOfOpening(Outcome.OPENING_SET, before.version + 1)
 
     def _retire(self, command: RetireOpening) -> SaidOfOpening:
-        found = self.known.get(command.opening)
-        if found is None:
+        entry = self.openings.get(command.opening)
+        if entry is None:
             return SaidOfOpening(Outcome.UNKNOWN_OPENING)
-        if not found.over:
+        if not entry.over:
             return SaidOfOpening(Outcome.NOT_OVER)
-        del self.known[command.opening]
+        del self.openings[command.opening]
         self.seq += 1
         return SaidOfOpening(Outcome.RETIRED)
 
-    def _refused_move(self, command: MoveOpening, found: Known, wanted: Opening) -> Outcome | None:
-        before, terms = found.opening, wanted.terms
+    def _refused_move(self, command: MoveOpening, entry: Known, wanted: Opening) -> Outcome | None:
+        before, terms = entry.opening, wanted.terms
         moves, ends = terms.opens_at_ms != before.terms.opens_at_ms, terms.ends_at_ms != before.terms.ends_at_ms
         if wanted == before:
             return Outcome.EXISTS
@@ -283,9 +283,9 @@ class OpeningModel:
             return Outcome.OPENING_CANCELLED
         if command.version not in (0, before.version):
             return Outcome.VERSION_MISMATCH
-        if found.ended:
+        if entry.ended:
             return Outcome.CLOSED
-        if moves and (found.begun or before.drawn):
+        if moves and (entry.begun or before.drawn):
             return Outcome.TOO_LATE
         if (moves and terms.opens_at_ms < PAST_MS) or (ends and terms.ends_at_ms <= max(terms.opens_at_ms, PAST_MS)):
             return Outcome.MOMENT_INVALID
@@ -301,18 +301,18 @@ class OpeningModel:
         if quota.opens_at_ms == wanted_ms:
             return SaidOfOpening(Outcome.EXISTS, quota.version)
         covering = (
-            (id_, known)
-            for id_, known in self.known.items()
-            if known.terms.opens_at_ms == quota.opens_at_ms
-            and quota.office in _offices(known.terms)
-            and not known.opening.cancelled
+            (id_, entry)
+            for id_, entry in self.openings.items()
+            if entry.terms.opens_at_ms == quota.opens_at_ms
+            and quota.office in _offices(entry.terms)
+            and not entry.opening.cancelled
         )
-        for id_, known in covering:
-            taker = self.known.get(command.taker) if command.taker != id_ else None
+        for id_, entry in covering:
+            taker = self.openings.get(command.taker) if command.taker != id_ else None
             is_new = taker is not None and not taker.opening.cancelled and taker.terms.opens_at_ms == wanted_ms
             takes = is_new and taker is not None and quota.office in _offices(taker.terms)
-            is_ahead = known.terms.joins_from_ms > PAST_MS if known.terms.waiting_room else not known.begun
-            if not known.ended and not (takes and is_ahead):
+            is_ahead = entry.terms.joins_from_ms > PAST_MS if entry.terms.waiting_room else not entry.begun
+            if not entry.ended and not (takes and is_ahead):
                 return SaidOfOpening(Outcome.OF_OPENING, quota.version)
         quota.opens_at_ms = wanted_ms
         quota.version += 1

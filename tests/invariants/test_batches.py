@@ -48,7 +48,7 @@ async def _lapse(ledger: Ledger, quota: str) -> None:
     timers = (await _timers(ledger)).get(quota, {})
     if not timers:
         return
-    known = await _stored_quota(ledger, quota)
+    stored_quota = await _stored_quota(ledger, quota)
     for what, at_ms in timers.items():
         record: Any = await ledger.client.hget(keys.reservations(ledger.program), what)
         if record is not None:
@@ -56,10 +56,10 @@ async def _lapse(ledger: Ledger, quota: str) -> None:
             fields[DEADLINE_FIELD] = 1
             packed = msgpack.packb(fields, use_bin_type=False)
             await ledger.client.hset(keys.reservations(ledger.program), what, packed)
-        await ledger.client.zrem(keys.timers(ledger.program), encode_timer(known.number, at_ms, what))
-        await ledger.client.zadd(keys.timers(ledger.program), {encode_timer(known.number, 1, what): 0})
-    known.due_ms = 1
-    await ledger.client.hset(keys.quotas(ledger.program), quota, encode_quota(known))
+        await ledger.client.zrem(keys.timers(ledger.program), encode_timer(stored_quota.number, at_ms, what))
+        await ledger.client.zadd(keys.timers(ledger.program), {encode_timer(stored_quota.number, 1, what): 0})
+    stored_quota.due_ms = 1
+    await ledger.client.hset(keys.quotas(ledger.program), quota, encode_quota(stored_quota))
     await ledger.client.zadd(keys.due(ledger.program), {quota: 1})
 
 
@@ -75,8 +75,8 @@ async def _timers(ledger: Ledger) -> dict[str, dict[str, int]]:
 
 
 async def _names(ledger: Ledger) -> dict[int, str]:
-    found: Any = await ledger.client.hgetall(keys.names(ledger.program))
-    return {int(number): quota.decode() for number, quota in found.items()}
+    names: Any = await ledger.client.hgetall(keys.names(ledger.program))
+    return {int(number): quota.decode() for number, quota in names.items()}
 
 
 async def _numbers(ledger: Ledger) -> list[int]:
@@ -176,29 +176,29 @@ async def test_batched_and_one_by_one_are_the_same(history: list[Batch | Lapse],
 
 async def _forget(ledger: Ledger) -> None:
     """Each example starts from nothing, and leaves nothing."""
-    found = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=10_000)]
-    if found:
-        await ledger.client.delete(*found)
+    stored_keys = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=10_000)]
+    if stored_keys:
+        await ledger.client.delete(*stored_keys)
 
 
 def _without_clock(entries: list[Any]) -> list[tuple[Any, ...]]:
     """The events of a journal, however they were cut into entries."""
-    found: list[tuple[Any, ...]] = []
+    events: list[tuple[Any, ...]] = []
     for entry in entries:
         for event in entry.events:
             match event:
                 case Held():
-                    found.append((event.seq, event.reservation_id, event.quota, event.persons, event.fingerprint))
+                    events.append((event.seq, event.reservation_id, event.quota, event.persons, event.fingerprint))
                 case Confirmed():
-                    found.append((event.seq, event.reservation_id, event.quota, event.places))
+                    events.append((event.seq, event.reservation_id, event.quota, event.places))
                 case Ended():
                     late = event.returns_at_ms > 0
-                    found.append((event.seq, event.reservation_id, event.quota, event.places, event.state, late))
+                    events.append((event.seq, event.reservation_id, event.quota, event.places, event.state, late))
                 case QuotaSet():
-                    found.append((event.seq, event.quota, event.imported))
+                    events.append((event.seq, event.quota, event.imported))
                 case Returned() | QuotaRetired():
-                    found.append((event.seq, event.quota))
-    return found
+                    events.append((event.seq, event.quota))
+    return events
 
 
 def test_the_histories_speak_of_every_quota() -> None:

@@ -57,7 +57,7 @@ def test_clean_runs_and_a_control_that_lost_are_well(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "message"),
     [
         (Run(fault="plain", seed=1, lost=1), "FAILED: plain: 1 lost, 0 oversold"),
         (Run(fault="plain", seed=1, oversold=1), "FAILED: plain: 0 lost, 1 oversold"),
@@ -65,13 +65,13 @@ def test_clean_runs_and_a_control_that_lost_are_well(monkeypatch: pytest.MonkeyP
     ],
 )
 def test_one_bad_run_among_good_ones_fails_all(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bad: Run, said: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], bad: Run, message: str
 ) -> None:
     def ran(one: Fault, seed: int) -> Run:
         return bad if (one, seed) == (PLAIN, 1) else Run(fault=one.name, seed=seed)
 
     assert exit_code(monkeypatch, ran, PLAIN, OTHER) == 1
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 def test_a_control_that_lost_nothing_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,9 +88,9 @@ def test_a_run_that_breaks_off_fails_and_the_others_have_their_turn(
         return Run(fault=one.name, seed=seed, operations=7)
 
     assert exit_code(monkeypatch, ran, PLAIN, OTHER) == 1
-    said = capsys.readouterr().out
-    assert "FAILED: plain: broke off: RuntimeError: the server runs without the shim" in said
-    assert "| other | 2 | 14 | 0 | 0 |" in said
+    output = capsys.readouterr().out
+    assert "FAILED: plain: broke off: RuntimeError: the server runs without the shim" in output
+    assert "| other | 2 | 14 | 0 | 0 |" in output
 
 
 def test_without_a_compiler_what_needs_one_fails(
@@ -121,10 +121,10 @@ def test_a_service_that_loses_and_a_fault_that_was_missed_fail_the_command(
 
     monkeypatch.setattr(command, "FAULTS", (dataclasses.replace(control, strike=lose_and_miss, control=False),))
     assert command.main(["--runs", "1"]) == 1
-    said = capsys.readouterr().out
-    assert "FAILED: power-loss-everysec: planted" in said
-    assert "FAILED: power-loss-everysec: claim-forgotten" in said
-    assert ": 0 lost, 0 oversold" not in said
+    output = capsys.readouterr().out
+    assert "FAILED: power-loss-everysec: planted" in output
+    assert "FAILED: power-loss-everysec: claim-forgotten" in output
+    assert ": 0 lost, 0 oversold" not in output
 
 
 # What each fault says when it does nothing.
@@ -183,8 +183,8 @@ async def test_a_fault_that_does_nothing_is_missed() -> None:
         )
         visits = asyncio.create_task(scene.crowd.run())
         try:
-            for name, said in IDLE.items():
-                with pytest.raises((Missed, TimeoutError), match=said):
+            for name, message in IDLE.items():
+                with pytest.raises((Missed, TimeoutError), match=message):
                     await by_name(name).strike(scene)
         finally:
             visits.cancel()

@@ -98,23 +98,23 @@ class Replay:
             self.returning[event.quota] += event.places
 
 
-async def _visit(front: GroupCommit, number: int, said: dict[int, Answer]) -> None:
+async def _visit(front: GroupCommit, number: int, answers: dict[int, Answer]) -> None:
     """One person's way: claim, then confirm, give up, walk away or cancel; each answer under its seq."""
     rng = random.Random(number)
     persons = tuple(f"p{at}" for at in rng.sample(range(PERSONS), rng.randint(1, 3)))
     reservation_id = f"r{number}"
-    asked = Claim(reservation_id=reservation_id, quota=rng.choice(QUOTAS), fingerprint="f", sealed="s", persons=persons)
+    claim = Claim(reservation_id=reservation_id, quota=rng.choice(QUOTAS), fingerprint="f", sealed="s", persons=persons)
     later: list[Command] = [
         Confirm(reservation_id=reservation_id),
         Release(reservation_id=reservation_id),
         Cancel(reservation_id=reservation_id),
     ]
     await asyncio.sleep(rng.random() * ARRIVALS_S)
-    for command in (asked, *rng.sample(later, rng.randint(0, 3))):
+    for command in (claim, *rng.sample(later, rng.randint(0, 3))):
         answer = await front.submit(command)
         if answer.outcome in (Outcome.HELD, Outcome.CONFIRMED, Outcome.RELEASED, Outcome.CANCELLED):
-            assert answer.seq not in said, "each change has its own seq"
-            said[answer.seq] = answer
+            assert answer.seq not in answers, "each change has its own seq"
+            answers[answer.seq] = answer
         await asyncio.sleep(rng.random() / 100)
 
 
@@ -126,21 +126,21 @@ async def _disturb(front: GroupCommit) -> None:
         await front.submit(SetQuota(quota=rng.choice(QUOTAS), capacity=rng.randint(0, 40)))
 
 
-async def _assert_told_is_what_happened(ledger: Ledger, said: dict[int, Answer]) -> None:
+async def _assert_told_is_what_happened(ledger: Ledger, answers: dict[int, Answer]) -> None:
     outcomes = {State.RELEASED: Outcome.RELEASED, State.CANCELLED: Outcome.CANCELLED}
     replay = Replay()
-    told = 0
+    count = 0
     for entry in await ledger.entries():
         for event in entry.events:
             replay.apply(event)
-            answer = said.get(event.seq)
+            answer = answers.get(event.seq)
             if answer is not None:
-                told += 1
+                count += 1
                 assert not isinstance(event, OpeningSet | OpeningRetired | Unreadable)
                 happened = {Held: Outcome.HELD, Confirmed: Outcome.CONFIRMED}.get(type(event))
                 assert answer.outcome is (outcomes[event.state] if isinstance(event, Ended) else happened)
                 assert (answer.quota, answer.places) == (event.quota, getattr(event, "places", 0))
-    assert told == len(said), "whatever was answered is in the journal"
+    assert count == len(answers), "whatever was answered is in the journal"
     for quota in (await ledger.snapshot()).quotas:
         assert quota.counts == QuotaCounts(
             held=replay.held[quota.id],
@@ -153,7 +153,7 @@ async def _assert_told_is_what_happened(ledger: Ledger, said: dict[int, Answer])
 
 async def test_fronts_at_once_keep_every_promise(valkey_url: str, program: str) -> None:
     late = {"hold_ms": 8, "return_min_ms": 1, "return_max_ms": 10}
-    said: dict[int, Answer] = {}
+    answers: dict[int, Answer] = {}
     async with (
         open_ledger(valkey_url, program) as ledger,
         open_group(valkey_url, program, batch_items_max=16) as first,
@@ -164,11 +164,11 @@ async def test_fronts_at_once_keep_every_promise(valkey_url: str, program: str) 
         fronts = (first, second, third)
         assert len(fronts) == FRONTS
         visits = [
-            _visit(front, at * PEOPLE_A_FRONT + number, said)
+            _visit(front, at * PEOPLE_A_FRONT + number, answers)
             for at, front in enumerate(fronts)
             for number in range(PEOPLE_A_FRONT)
         ]
         await asyncio.gather(*visits, _disturb(first))
-        assert len(said) > 50
-        assert {answer.outcome for answer in said.values()} >= {Outcome.HELD, Outcome.CONFIRMED, Outcome.RELEASED}
-        await _assert_told_is_what_happened(ledger, said)
+        assert len(answers) > 50
+        assert {answer.outcome for answer in answers.values()} >= {Outcome.HELD, Outcome.CONFIRMED, Outcome.RELEASED}
+        await _assert_told_is_what_happened(ledger, answers)

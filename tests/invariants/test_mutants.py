@@ -27,8 +27,8 @@ async def _judge_all(names: Collection[str]) -> tuple[list[Verdict], list[Verdic
                 return await judge_mutant(stores, mutant, seed)
 
         unchanged = (judge(None, seed) for seed in UNCHANGED_SEEDS)
-        found = await asyncio.gather(*unchanged, *(judge(mutant) for mutant in MUTANTS if mutant.name in names))
-    return found[: len(UNCHANGED_SEEDS)], found[len(UNCHANGED_SEEDS) :]
+        results = await asyncio.gather(*unchanged, *(judge(mutant) for mutant in MUTANTS if mutant.name in names))
+    return results[: len(UNCHANGED_SEEDS)], results[len(UNCHANGED_SEEDS) :]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def verdicts(request: pytest.FixtureRequest) -> tuple[list[Verdict], list[Verdic
 
 def test_the_library_as_it_is_has_no_violation(verdicts: tuple[list[Verdict], list[Verdict]]) -> None:
     unchanged, _ = verdicts
-    assert [verdict.found for verdict in unchanged] == [()] * len(UNCHANGED_SEEDS)
+    assert [verdict.violations for verdict in unchanged] == [()] * len(UNCHANGED_SEEDS)
 
 
 @pytest.mark.parametrize("name", [mutant.name for mutant in MUTANTS])

@@ -123,7 +123,7 @@ def _public(opening: Opening) -> Opening:
 
 async def _assert_as_in_model(ledger: Ledger, model: OpeningModel) -> None:
     snapshot = await ledger.snapshot()
-    expected = {id_: _public(one.opening) for id_, one in model.known.items()}
+    expected = {id_: _public(one.opening) for id_, one in model.openings.items()}
     assert {one.id: _public(one) for one in snapshot.openings} == expected
     quotas = {
         one.id: KnownQuota(one.terms.office, one.terms.opens_at_ms, one.terms.closed, one.counts.version)
@@ -159,7 +159,7 @@ async def test_batched_and_one_by_one_are_as_in_the_model(
                             await _begin(ledger, step.opening, opens_at_ms)
                             model.moved(step.opening, opens_at_ms)
                     continue
-                expected = [said for group in _kinds(step) for said in together.run(group)]
+                expected = [answer for group in _kinds(step) for answer in together.run(group)]
                 assert [_said(answer) for answer in await batched.run(*step)] == expected
                 for command in step:
                     assert _said(await single.one(command)) == apart.run([command])[0]
@@ -167,8 +167,8 @@ async def test_batched_and_one_by_one_are_as_in_the_model(
                 await _assert_as_in_model(single, apart)
         finally:
             for ledger in (batched, single):
-                found = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=10_000)]
-                await ledger.client.delete(*found)
+                names = [key async for key in ledger.client.scan_iter(match=f"{{{ledger.program}}}*", count=10_000)]
+                await ledger.client.delete(*names)
 
 
 # -- several at once ---------------------------------------------------------------------------------------------
@@ -251,10 +251,10 @@ async def test_fronts_and_controllers_at_once_never_go_back(valkey_url: str, pro
                 assert not event.opening.drawn or entry.at_ms >= opens_at_ms
                 mark = event.opening.admitted_through
                 assert mark <= max(0, entry.at_ms - opens_at_ms) * RATE_MAX / 60_000
-        (found,) = (await ledger.snapshot()).openings
-        assert replace(model.openings["p-1"], advanced_at_ms=found.advanced_at_ms) == found
+        (opening,) = (await ledger.snapshot()).openings
+        assert replace(model.openings["p-1"], advanced_at_ms=opening.advanced_at_ms) == opening
     _assert_one_leads_at_a_time([(name, answer) for name, answer in moves if answer.outcome is Outcome.ADVANCED])
-    _assert_no_number_gets_better(joins, found)
+    _assert_no_number_gets_better(joins, opening)
 
 
 def _assert_one_leads_at_a_time(moves: list[tuple[str, Answer]]) -> None:

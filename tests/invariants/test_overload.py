@@ -27,20 +27,20 @@ AT_A_TIME = 32  # claims that nginx lets through: fewer than the front's own lim
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
 async def test_goodput_stays_and_the_rest_is_refused_at_once() -> None:
     async with asyncio.timeout(280), open_scene(Cores.split(), Slowness()) as scene:
-        seen = await overload(scene, seconds=4.0, peak_s=1.0)
+        result = await overload(scene, seconds=4.0, peak_s=1.0)
         (finding,) = await scene.check()
 
-    outcomes = seen.outcomes
+    outcomes = result.outcomes
     assert set(outcomes.counts) == {HELD, OVERLOADED}
     assert outcomes.counts.total() == outcomes.offered
     assert outcomes.hasty == 0
-    assert seen.share >= GOODPUT_LEAST
+    assert result.share >= GOODPUT_LEAST
     assert outcomes.latency_ms(OVERLOADED)["p99"] < REFUSAL_P99_MS
-    assert seen.growth_mib < MEMORY_MIB
-    assert seen.staff.failed == []
-    assert set(seen.staff.quantile_ms(1.0)) == {"livez", "metrics", "staff list", "staff change"}
-    assert seen.holders.failed == []
-    assert set(seen.holders.quantile_ms(1.0)) == {"confirm", "status", "cancel"}
+    assert result.growth_mib < MEMORY_MIB
+    assert result.staff.failed == []
+    assert set(result.staff.quantile_ms(1.0)) == {"livez", "metrics", "staff list", "staff change"}
+    assert result.holders.failed == []
+    assert set(result.holders.quantile_ms(1.0)) == {"confirm", "status", "cancel"}
     assert finding.violations == ()
     assert finding.held >= outcomes.counts[HELD] > 0
 
@@ -50,16 +50,16 @@ async def test_goodput_stays_and_the_rest_is_refused_at_once() -> None:
 @pytest.mark.skipif(not can_build(), reason="no compiler to slow the disk with")
 async def test_behind_nginx_a_front_never_sees_those_who_are_too_many() -> None:
     async with asyncio.timeout(280), open_scene(Cores.split(), Slowness(behind_nginx=AT_A_TIME)) as scene:
-        seen = await overload(scene, seconds=4.0, peak_s=1.0)
+        result = await overload(scene, seconds=4.0, peak_s=1.0)
         refused_by_front = await _refused_by_front(scene)
         (finding,) = await scene.check()
 
-    outcomes = seen.outcomes
+    outcomes = result.outcomes
     assert set(outcomes.counts) == {HELD, OVERLOADED}
     assert outcomes.hasty == 0
-    assert seen.share >= GOODPUT_LEAST
+    assert result.share >= GOODPUT_LEAST
     assert refused_by_front < outcomes.counts[OVERLOADED] / 2
-    assert (seen.holders.failed, seen.staff.failed) == ([], [])
+    assert (result.holders.failed, result.staff.failed) == ([], [])
     assert finding.violations == ()
     assert finding.held >= outcomes.counts[HELD] > 0
 

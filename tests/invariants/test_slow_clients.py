@@ -33,13 +33,13 @@ async def test_slow_connections_are_ended_and_disturb_nobody() -> None:
         )
         (finding,) = await scene.check()
     assert finding.violations == ()
-    for seen in runs:
-        judge(seen)
+    for run in runs:
+        judge(run)
 
 
-def judge(seen: SlowClients) -> None:
-    assert seen.beside.counts == {HELD: seen.beside.offered}
-    drips = seen.drips
+def judge(result: SlowClients) -> None:
+    assert result.beside.counts == {HELD: result.beside.offered}
+    drips = result.drips
     assert len(drips.closed_after_s) > CONNECTIONS  # each that was ended came again
     assert set(drips.answers) == {408}
     assert drips.answers.total() == len(drips.closed_after_s)

@@ -149,24 +149,24 @@ class Subscription:
 
     def __init__(self, hear: Callable[[bytes], None]) -> None:
         self._tell = hear
-        self._heard = 0
+        self._message_count = 0
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def put(self, heard: bytes | Exception, delay_s: float) -> None:
-        asyncio.get_running_loop().call_later(delay_s, self._hear, heard)
+    def put(self, message: bytes | Exception, delay_s: float) -> None:
+        asyncio.get_running_loop().call_later(delay_s, self._hear, message)
 
-    def _hear(self, heard: bytes | Exception) -> None:
-        if isinstance(heard, bytes):
-            self._heard += 1
-            self._tell(heard)
+    def _hear(self, message: bytes | Exception) -> None:
+        if isinstance(message, bytes):
+            self._message_count += 1
+            self._tell(message)
         elif not self._lost.done():
-            self._lost.set_exception(heard)
+            self._lost.set_exception(message)
             self._lost.exception()
 
     async def wait_for_silence(self, silent_s: float) -> None:
-        heard = -1
-        while heard != self._heard:
-            heard = self._heard
+        count = -1
+        while count != self._message_count:
+            count = self._message_count
             await asyncio.wait([self._lost], timeout=silent_s)
             if self._lost.done():
                 self._lost.result()

@@ -68,8 +68,8 @@ class DamagedValue(Damage):
         self.server.execute([command if value is None else ("HSET", self._key, self._field, value)])
 
     def is_left_alone(self) -> bool:
-        (found,) = self.server.execute([("HGET", self._key, self._field)])
-        return bool(found == self._after)
+        (value,) = self.server.execute([("HGET", self._key, self._field)])
+        return bool(value == self._after)
 
     def put_back(self) -> None:
         self._put(self._before)
@@ -112,9 +112,9 @@ def drawn(server: Server, chance: random.Random) -> Damage | None:
     key_of: KeyOf = chance.choice((*HASHES, *INDEXES, keys.meta))
     key = key_of(PROGRAM)
     if key_of in INDEXES:
-        (found,) = server.execute([("ZRANGE", key, 0, -1, "WITHSCORES")])
-        at = 2 * chance.randrange(len(found) // 2) if found else 0
-        return DamagedIndex(server, chance, key_of, *found[at : at + 2]) if found else None
+        (members,) = server.execute([("ZRANGE", key, 0, -1, "WITHSCORES")])
+        at = 2 * chance.randrange(len(members) // 2) if members else 0
+        return DamagedIndex(server, chance, key_of, *members[at : at + 2]) if members else None
     if key_of is keys.meta:
         field = chance.choice(PLACE)
         (before,) = server.execute([("HGET", key, field)])

@@ -130,7 +130,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._order = random.Random(f"order {seed}").random
         self._serial = itertools.count(1)
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []  # a heap; handles compare too slowly
-        self._made: list[asyncio.Task[Any]] = []
+        self._new_tasks: list[asyncio.Task[Any]] = []
         self.set_exception_handler(self._note_failure)
 
     def time(self) -> float:
@@ -166,7 +166,7 @@ class VirtualLoop(base_events.BaseEventLoop):
     def create_task(self, coro: Any, *, name: object = None, context: contextvars.Context | None = None) -> Any:
         serial = next(self._serial)
         task = _Task(coro, serial=serial, loop=self, name=f"task-{serial}", context=context)
-        self._made.append(task)
+        self._new_tasks.append(task)
         host = HOST.get() if context is None else context.get(HOST)
         if host is not None:
             host.tasks[task] = None
@@ -175,9 +175,9 @@ class VirtualLoop(base_events.BaseEventLoop):
 
     def close(self) -> None:
         """Also take the tasks out of asyncio's own set, where those of the next run have the same hashes."""
-        for task in self._made:
+        for task in self._new_tasks:
             asyncio.tasks._unregister_task(task)
-        self._made.clear()
+        self._new_tasks.clear()
         self._timers.clear()
         super().close()
 

@@ -71,33 +71,33 @@ class Mending:
             await self._mend(self._damage)
 
     def _do_damage(self) -> bool:
-        found = damage.drawn(self._server, self._chance)
-        if found is None:
+        defect = damage.drawn(self._server, self._chance)
+        if defect is None:
             return False
-        found.happen()
-        self._damage = found
-        self._rebuilds = not found.can_be_put_back or self._chance.random() < REBUILDS
-        self._note("valkey", f"damages {found.what}", "damaged")
-        self.names |= found.names
+        defect.happen()
+        self._damage = defect
+        self._rebuilds = not defect.can_be_put_back or self._chance.random() < REBUILDS
+        self._note("valkey", f"damages {defect.what}", "damaged")
+        self.names |= defect.names
         return True
 
-    async def _mend(self, found: Damage) -> None:
+    async def _mend(self, defect: Damage) -> None:
         if not self._rebuilds:
-            if not found.is_left_alone():
-                self.altered.append(found.what)
-            found.put_back()
+            if not defect.is_left_alone():
+                self.altered.append(defect.what)
+            defect.put_back()
             await self._fence()
         elif await self._operator.rebuild():
             self._note("valkey", "is rebuilt", "rebuilt")
         else:
             return
-        found.end()
+        defect.end()
         self._damage = None
 
     def _keep_word(self) -> None:
         """A message that is seconds late may take the recorder's word back, by less than the margin that is kept."""
-        said, word = self._server.recorded(PROGRAM), json.loads(self._word)
-        if said is None or said < (word["epoch"], word["seq"]):
+        position, word = self._server.recorded(PROGRAM), json.loads(self._word)
+        if position is None or position < (word["epoch"], word["seq"]):
             self._server.execute([("HSET", keys.recorded(PROGRAM), keys.RECORDED_FIELD, self._word)])
 
     def _put_back(self, dump: Copy) -> None:

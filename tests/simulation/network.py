@@ -25,7 +25,7 @@ LATE_MAX_S = 4.0  # longer than a command's deadline
 class Listener(Protocol):
     """Who hears a channel."""
 
-    def put(self, heard: bytes | Exception, delay_s: float) -> None:
+    def put(self, message: bytes | Exception, delay_s: float) -> None:
         """Something to hear after so long: a message, or that the connection is lost."""
 
 
@@ -152,8 +152,8 @@ class Network:
     def _carry_out(self, number: int, commands: Sequence[Command]) -> list[Any]:
         published = [command for command in commands if command[0] == "PUBLISH"]
         seq = self.server.seq
-        found = iter(self.server.execute([_unblocked(each) for each in commands if each[0] != "PUBLISH"]))
-        replies = [len(published) if command[0] == "PUBLISH" else next(found) for command in commands]
+        results = iter(self.server.execute([_unblocked(each) for each in commands if each[0] != "PUBLISH"]))
+        replies = [len(published) if command[0] == "PUBLISH" else next(results) for command in commands]
         for command, reply in zip(commands, replies, strict=True) if self.trace.notes else ():
             self.trace("valkey", f"carries out #{number}", f"{_name(command)} {_shown(command, reply)}")
         for command in published:

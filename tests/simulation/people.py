@@ -121,17 +121,17 @@ class Visitor:
         await self._pause(1.5)
         match doing:
             case "confirm":
-                told = await asyncio.gather(self._confirm(id_), *again)
-                if told[0][0] == 200 and self._chance.random() < 0.3:
+                answers = await asyncio.gather(self._confirm(id_), *again)
+                if answers[0][0] == 200 and self._chance.random() < 0.3:
                     await self._pause(1.0)
                     await self._cancel(id_)
-                elif told[0][0] not in (200, 202):
+                elif answers[0][0] not in (200, 202):
                     self._life += 1
                 if self._chance.random() < 0.3:
                     await self._confirm(id_)
             case "cancel":
-                told = await asyncio.gather(self._cancel(id_), *again)
-                if told[0][0] not in (200, 202):
+                answers = await asyncio.gather(self._cancel(id_), *again)
+                if answers[0][0] not in (200, 202):
                     self._life += 1
             case "both":
                 await asyncio.gather(self._confirm(id_), self._cancel(id_), *again)
@@ -148,8 +148,8 @@ class Visitor:
 
     async def _claim(self, work: Work, about: About) -> Told:
         if self._chance.random() < 0.15:
-            told, _ = await asyncio.gather(self._until_definite(work, about), self._tell(work, about))
-            return told
+            answer, _ = await asyncio.gather(self._until_definite(work, about), self._tell(work, about))
+            return answer
         return await self._until_definite(work, about)
 
     def _claim_of(self, key: str, quota: str, applicants: tuple[Applicant, ...]) -> Request:
@@ -166,8 +166,8 @@ class Visitor:
             if status != 201:
                 return status, {"type": _kind(answer), **_place(answer)}
             token = front.reservations.manage_token(id_)
-            told = {"id": id_, "quota": quota, "places": len(applicants), "manage_token": token}
-            return 201, {**told, **_place(answer)}
+            body = {"id": id_, "quota": quota, "places": len(applicants), "manage_token": token}
+            return 201, {**body, **_place(answer)}
 
         person = self.number * 10 + self._life
         return work, {"call": "claim", "person": person, "key": key, "quota": quota, "places": len(applicants)}
@@ -216,19 +216,19 @@ class Visitor:
         return {"call": call, "person": self.number * 10, "reservation_id": id_}
 
     async def _until_recorded(self, work: Work, about: About) -> Told:
-        told = await self._until_definite(work, about)
+        answer = await self._until_definite(work, about)
         for _ in range(3):
-            if told[0] != 202:
+            if answer[0] != 202:
                 break
             await self._pause(0.5)
-            told = await self._until_definite(work, about)
-        return told
+            answer = await self._until_definite(work, about)
+        return answer
 
     async def _until_definite(self, work: Work, about: About) -> Told:
         for _ in range(TRIES_MAX):
-            told = await self._tell(work, about)
-            if told[0] not in (NO_ANSWER, UNAVAILABLE):
-                return told
+            answer = await self._tell(work, about)
+            if answer[0] not in (NO_ANSWER, UNAVAILABLE):
+                return answer
             await self._pause(0.4)
         return NO_ANSWER, {}
 

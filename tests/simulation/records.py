@@ -104,8 +104,8 @@ class Database:
         epochs = [entry.epoch for entry in batch.entries]
         if self.position != expected or sorted(epochs) != epochs or (expected and epochs[0] < expected.epoch):
             raise StaleRecorder(f"the position is {self.position}, not {expected}")
-        found = self._whole(batch, booking_code)
-        tables, dead = (found, []) if found else self._one_by_one(batch.entries, booking_code)
+        result = self._whole(batch, booking_code)
+        tables, dead = (result, []) if result else self._one_by_one(batch.entries, booking_code)
         self.tables, self.dead = tables, [*self.dead, *dead]
         self._go_on(batch.position, batch.entries)
         return Recorded(position=batch.position, dead=tuple(letter for _, letter, _ in dead))

@@ -33,8 +33,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     counts: dict[str, int]  # how often what happened
 
     def __str__(self) -> str:
-        found = "".join(f"\n  {violation}" for violation in self.violations)
-        return f"seed {self.seed}, trace {self.digest}: {len(self.violations)} violations{found}"
+        lines = "".join(f"\n  {violation}" for violation in self.violations)
+        return f"seed {self.seed}, trace {self.digest}: {len(self.violations)} violations{lines}"
 
 
 @contextlib.contextmanager

@@ -143,21 +143,21 @@ class Server:
 
     def recorded(self, program: str) -> tuple[int, int] | None:
         """Epoch and seq of what the recorder said last."""
-        (said,) = self.execute([("HGET", keys.recorded(program), keys.RECORDED_FIELD)])
-        word = json.loads(said) if said else None
+        (value,) = self.execute([("HGET", keys.recorded(program), keys.RECORDED_FIELD)])
+        word = json.loads(value) if value else None
         return (word["epoch"], word["seq"]) if word else None
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Carry commands out now, all of them; a refusal is a reply."""
         now_ms = self._clock()
         only_reads = all(command[0] in READS for command in commands)
-        known = {
+        cached_replies = {
             at: reply
             for at, command in enumerate(commands)
             if (reply := self._known(command, read_before=only_reads)) is not UNKNOWN
         }
-        asked = [command for at, command in enumerate(commands) if at not in known]
-        calls = any(command[0] == "FCALL" for command in asked)
+        uncached = [command for at, command in enumerate(commands) if at not in cached_replies]
+        calls = any(command[0] == "FCALL" for command in uncached)
         before: list[Command] = []
         if calls and now_ms != self._told_ms:
             seconds, ms = divmod(now_ms, 1000)
@@ -165,18 +165,18 @@ class Server:
             self._told_ms = now_ms
         # Where the ledger is now: everybody asks that most often, so it is asked here as they ask it.
         after: list[Command] = [self._position] if calls else []
-        replies = self._ask([*before, *asked, *after])[len(before) :]
+        replies = self._ask([*before, *uncached, *after])[len(before) :]
         position = replies.pop() if after else None
         if self.believes_meta and isinstance(position, list):
             self.seq = int(position[SEQ_AT] or 0)
         if only_reads:
-            self._read.update(zip(map(tuple, asked), replies, strict=True))
+            self._read.update(zip(map(tuple, uncached), replies, strict=True))
         else:
-            self._forget(asked, replies)
+            self._forget(uncached, replies)
         if after:
             self._read[tuple(self._position)] = position
-        found = iter(replies)
-        return [known[at] if at in known else next(found) for at in range(len(commands))]
+        new_replies = iter(replies)
+        return [cached_replies[at] if at in cached_replies else next(new_replies) for at in range(len(commands))]
 
     def _forget(self, commands: Sequence[Command], replies: Sequence[Any]) -> None:
         """What was read before and may be another by now."""
@@ -185,7 +185,7 @@ class Server:
                 if not (str(command[1]).endswith(ONLY_READ) or FENCED in bytes(reply or b"")[:FENCED_WITHIN]):
                     self._read.clear()
             elif command[0] in WRITES:
-                self._read = {read: known for read, known in self._read.items() if command[1] not in read}
+                self._read = {read: answer for read, answer in self._read.items() if command[1] not in read}
             elif command[0] not in READS:
                 self._read.clear()
 

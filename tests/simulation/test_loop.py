@@ -18,17 +18,17 @@ def test_time_jumps_to_the_next_timer() -> None:
 
 
 def test_order_follows_from_the_seed() -> None:
-    async def told() -> list[int]:
-        heard: list[int] = []
+    async def order() -> list[int]:
+        numbers: list[int] = []
 
         async def tell(number: int) -> None:
-            heard.append(number)
+            numbers.append(number)
 
         await asyncio.gather(*(tell(number) for number in range(20)))
-        return heard
+        return numbers
 
-    assert run(VirtualLoop(1), told) == run(VirtualLoop(1), told)
-    assert run(VirtualLoop(1), told) != run(VirtualLoop(2), told)
+    assert run(VirtualLoop(1), order) == run(VirtualLoop(1), order)
+    assert run(VirtualLoop(1), order) != run(VirtualLoop(2), order)
 
 
 def test_waiting_for_nothing_is_noticed() -> None:

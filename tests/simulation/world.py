@@ -351,27 +351,27 @@ class Simulation:
 
     def judge(self, ledger: LedgerEvidence | None) -> list[Violation]:
         """Everything that was promised and not kept."""
-        found = list(self._crowd.violations)
-        found += [
+        violations = list(self._crowd.violations)
+        violations += [
             Violation(Rule.REPLAY_DIFFERS, what, "written while it was damaged") for what in self._mending.altered
         ]
-        found += [Violation(Rule.REPLAY_DIFFERS, "a callback", failure) for failure in self.loop.failures]
+        violations += [Violation(Rule.REPLAY_DIFFERS, "a callback", failure) for failure in self.loop.failures]
         if ledger is None:
-            return [*found, Violation(Rule.FENCED, PROGRAM, "nobody owns the ledger")]
+            return [*violations, Violation(Rule.FENCED, PROGRAM, "nobody owns the ledger")]
         judged = judge(PROGRAM, ledger, self._deployment.database.evidence(), self._crowd.history).violations
         kept = [each for each in judged if not _outlived_while_damaged(each, self._mending.names)]
-        found += [each for each in kept if not (self._later_entries and _is_of_a_later_version(each))]
+        violations += [each for each in kept if not (self._later_entries and _is_of_a_later_version(each))]
         dead = len(self._deployment.database.dead)
         if self._later_entries and dead != self.counts["later events"]:
             detail = f"{dead} of {self.counts['later events']} events of a later version"
-            found.append(Violation(Rule.DEAD_LETTER, PROGRAM, detail))
+            violations.append(Violation(Rule.DEAD_LETTER, PROGRAM, detail))
         counts = {id_: quota.counts for id_, quota in ledger.quotas.items()}
-        found += [
-            Violation(Rule.COUNTS_DIFFER, front, f"its view has {seen}, the ledger {counts}")
-            for front, seen in self.views.items()
-            if seen != counts
+        violations += [
+            Violation(Rule.COUNTS_DIFFER, front, f"its view has {view}, the ledger {counts}")
+            for front, view in self.views.items()
+            if view != counts
         ]
-        return found
+        return violations
 
     def count(self, ledger: LedgerEvidence | None) -> dict[str, int]:
         """How much of what happened."""
@@ -388,8 +388,8 @@ class Simulation:
 
 def _is_of_a_later_version(violation: Violation) -> bool:
     """What the checker rightly says of an event that nobody here can read."""
-    said = {Rule.REPLAY_DIFFERS: "'z' cannot be followed", Rule.DEAD_LETTER: "Unreadable("}
-    return said.get(violation.rule, "\0") in str(violation)
+    phrases = {Rule.REPLAY_DIFFERS: "'z' cannot be followed", Rule.DEAD_LETTER: "Unreadable("}
+    return phrases.get(violation.rule, "\0") in str(violation)
 
 
 def _outlived_while_damaged(violation: Violation, damaged: set[str]) -> bool:

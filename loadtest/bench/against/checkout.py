@@ -49,11 +49,11 @@ HERE = Build("this tree", ROOT)
 def commit_of(revision: str) -> str:
     if shutil.which("git") is None:
         raise NoRevision("--against needs git")
-    found = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
-    if found.returncode:
-        why = found.stderr.strip() or "no commit, branch or tag of this repository has that name"
+    result = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    if result.returncode:
+        why = result.stderr.strip() or "no commit, branch or tag of this repository has that name"
         raise NoRevision(f"--against {revision}: {why}")
-    return found.stdout.strip()
+    return result.stdout.strip()
 
 
 @contextmanager

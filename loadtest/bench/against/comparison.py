@@ -96,12 +96,12 @@ def figure(operation: Operation, pairs: Sequence[Pair]) -> Figure:
 
 
 def against_revision(arguments: argparse.Namespace) -> int:
-    found = Comparison(arguments.against)
-    return carry_out(found, lambda cores, say: _measure(found, arguments, cores, say), arguments.json)
+    comparison = Comparison(arguments.against)
+    return carry_out(comparison, lambda cores, say: _measure(comparison, arguments, cores, say), arguments.json)
 
 
-def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
-    found.commit = commit_of(arguments.against)
+def _measure(comparison: Comparison, arguments: argparse.Namespace, cores: Cores, say: Say) -> None:
+    comparison.commit = commit_of(arguments.against)
     rounds, scale = (1, SMOKE_SCALE) if arguments.smoke else (arguments.rounds or ROUNDS, 1.0)
     chosen = [operation for name, operation in OPERATIONS.items() if name in (arguments.operations or OPERATIONS)]
     with ExitStack() as stack:
@@ -109,14 +109,14 @@ def _measure(found: Comparison, arguments: argparse.Namespace, cores: Cores, say
         with pinned(cores.rest):
             say(f"starting both services: {HERE.name} and {there.name}")
             with started((HERE, there), cores) as stands:
-                found.compare(stands, chosen, rounds=rounds, scale=scale, say=say)
+                comparison.compare(stands, chosen, rounds=rounds, scale=scale, say=say)
                 if not arguments.operations:
                     count = _connections(SMOKE_CONNECTIONS if arguments.smoke else CONNECTIONS)
                     say(f"{count} idle connections to each")
-                    found.further.append(idle_connections(*stands, count))
+                    comparison.further.append(idle_connections(*stands, count))
         if not (arguments.operations or arguments.smoke):
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rv-overload-")))
-            found.further += compare_overload(HERE, there, directory, say)
+            comparison.further += compare_overload(HERE, there, directory, say)
 
 
 def _pair(here: Stand, there: Stand, operation: Operation, scale: float) -> Pair:
@@ -199,12 +199,12 @@ def overload_figures(here: Sequence[dict[str, Any]], there: Sequence[dict[str, A
         return float(statistics.median(run["outcomes"].get(outcome, 0) / run["seconds"] for run in runs))
 
     title = "of the other revision's; each tree is offered three times of its own peak"
-    found = []
+    figures = []
     for name, outcome, target in OVERLOAD_FIGURES:
         here_per_s, there_per_s = per_s(here, outcome), per_s(there, outcome)
         note = f"{there_per_s:,.0f} -> {here_per_s:,.0f}"
-        found.append(Figure(name=name, title=title, value=here_per_s / there_per_s, target=target, note=note))
-    return found
+        figures.append(Figure(name=name, title=title, value=here_per_s / there_per_s, target=target, note=note))
+    return figures
 
 
 def _run_overload(build: Build, written: Path) -> dict[str, Any] | None:

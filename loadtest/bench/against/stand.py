@@ -140,8 +140,8 @@ def _prepare(stand: Stand) -> None:
 
 
 def _demo_opening(stand: Stand) -> str | None:
-    found = stand.service.get(f"/v1/openings?program={PROGRAM}") or {"openings": ()}
-    return next((opening["id"] for opening in found["openings"] if opening.get("waiting_room")), None)
+    answer = stand.service.get(f"/v1/openings?program={PROGRAM}") or {"openings": ()}
+    return next((opening["id"] for opening in answer["openings"] if opening.get("waiting_room")), None)
 
 
 def _staff_key(stand: Stand) -> str | None:
@@ -151,8 +151,8 @@ def _staff_key(stand: Stand) -> str | None:
 
 def held(line: Line, request: bytes) -> tuple[str, str]:
     """Make a reservation; its path and its manage token."""
-    made = line.json(request, 201)
-    return f"/v1/reservations/{made['id']}", made["manage_token"]
+    reservation = line.json(request, 201)
+    return f"/v1/reservations/{reservation['id']}", reservation["manage_token"]
 
 
 def _by_date(quotas: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -393,24 +393,24 @@ async def _replicated(cluster: LocalCluster) -> None:
     await cluster.until(caught_up)
 
 
-async def measure_all(found: Found, groups: frozenset[str], sizes: Sizes, cores: Cores, say: Say) -> None:
+async def measure_all(results: Found, groups: frozenset[str], sizes: Sizes, cores: Cores, say: Say) -> None:
     cases = [case for case in CASES if case.group in groups or (case is BASE and groups != {IDLE})]
     async with AsyncExitStack() as stack:
         meter = Meter(sizes, cores, stack)
         for counts, ordered in by_turns(cases, sizes.rounds, say, warm_up=sizes is not SMOKE):
             works = {case.name: await meter.measure(case) for case in ordered}
-            found.rounds += [works] if counts else []
+            results.rounds += [works] if counts else []
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parser_of("loadtest.bench.experiments.scale_out", __doc__, GROUPS, "5").parse_args(argv)
-    found, sizes = Found(), SMOKE if arguments.smoke else Sizes(rounds=arguments.rounds or 5)
+    results, sizes = Found(), SMOKE if arguments.smoke else Sizes(rounds=arguments.rounds or 5)
 
     def measure(cores: Cores, say: Say) -> None:
         with pinned(cores.rest):
-            uvloop.run(measure_all(found, arguments.only, sizes, cores, say))
+            uvloop.run(measure_all(results, arguments.only, sizes, cores, say))
 
-    return carry_out(found, measure, arguments.json)
+    return carry_out(results, measure, arguments.json)
 
 
 if __name__ == "__main__":

@@ -168,10 +168,10 @@ async def create(dsn: str, schema: str, quotas: Mapping[str, int], statements: S
 
 async def held(dsn: str, schema: str) -> int:
     """The number of taken places; rows and counts must agree."""
-    found, taken = await counts(dsn, schema)
-    if found != taken:
-        raise WrongResult(f"{schema}: {taken} places are taken, and there are {found} rows")
-    return found
+    rows, taken = await counts(dsn, schema)
+    if rows != taken:
+        raise WrongResult(f"{schema}: {taken} places are taken, and there are {rows} rows")
+    return rows
 
 
 async def counts(dsn: str, schema: str) -> tuple[int, int]:
