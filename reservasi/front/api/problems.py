@@ -20,7 +20,7 @@ from reservasi.front.api.problem_type import MEDIA_TYPE, ProblemType
 RETRY_AFTER_S_MAX = 5  # jittered, so that refused callers do not return at the same time
 _UNREADABLE = ("request-timeout", "bad-request")  # the position of the next request on the connection is unknown
 FINDINGS_MAX = 50  # a hostile body must not make the answer larger than itself
-_JITTER = random.SystemRandom()
+_SECONDS = tuple(map(str, range(1, RETRY_AFTER_S_MAX + 1)))
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -89,8 +89,8 @@ def detail_text(kind: ProblemType, language: Language, words: Mapping[str, Text]
 
 
 def retry_after() -> str:
-    """Whole seconds, jittered."""
-    return str(_JITTER.randint(1, RETRY_AFTER_S_MAX))
+    """Whole seconds, jittered; Python's generator is seeded anew in each forked process."""
+    return _SECONDS[int(random.random() * RETRY_AFTER_S_MAX)]  # noqa: S311 - not a secret
 
 
 def problem_answer(language: Language, refused: Refused, body: bytes | None = None) -> Answer:
@@ -98,21 +98,17 @@ def problem_answer(language: Language, refused: Refused, body: bytes | None = No
 
     `body` is the problem already encoded in that language, for frequent answers.
     """
-    kind = refused.kind
-    if body is None and not (refused.findings or refused.members or refused.words or refused.headers):
-        return _plain_answer(kind, language, retry_after() if kind.retry else "")
-    headers = {**_headers(language), **refused.headers}
-    if kind.retry:
-        headers.setdefault(hdrs.RETRY_AFTER, retry_after())
-    return _answer(kind, headers, body or problem_body(refused, language))
+    kind, headers = refused.kind, refused.headers
+    if kind.retry and hdrs.RETRY_AFTER not in headers:
+        headers = {**headers, hdrs.RETRY_AFTER: retry_after()}
+    if body is None and not (refused.findings or refused.members or refused.words):
+        return _plain_answer(kind, language, tuple(headers.items()))
+    return _answer(kind, {**_headers(language), **headers}, body or problem_body(refused, language))
 
 
-@lru_cache(maxsize=1024)  # problem types x languages x seconds
-def _plain_answer(kind: ProblemType, language: Language, retry_after_s: str) -> Answer:
-    headers = _headers(language)
-    if retry_after_s:
-        headers[hdrs.RETRY_AFTER] = retry_after_s
-    return _answer(kind, headers, _plain_body(kind, language))
+@lru_cache(maxsize=1024)  # problem types x languages x values of a few headers, such as Retry-After and Allow
+def _plain_answer(kind: ProblemType, language: Language, headers: tuple[tuple[str, str], ...]) -> Answer:
+    return _answer(kind, {**_headers(language), **dict(headers)}, _plain_body(kind, language))
 
 
 def _headers(language: Language) -> dict[str, str]:
