@@ -232,11 +232,13 @@ class _Comparison:
             name = indexes.names.get(str(number))
             if name != quota:
                 yield self._drift("names", str(number), name, quota)
-        for quota, timers in sorted(self._snapshot.timers.items()):
-            first_ms, at_ms = min(timers.values(), default=0), indexes.due.get(quota)
+        for quota, noted_ms in sorted(indexes.noted_due.items()):
+            timers, at_ms = self._snapshot.timers.get(quota), indexes.due.get(quota)
             # it may be too early, but not too late
-            if quota in indexes.numbers and (at_ms is None or at_ms > first_ms):
-                yield self._drift("due", quota, at_ms, first_ms)
+            if timers and (at_ms is None or at_ms > min(timers.values())):
+                yield self._drift("due", quota, at_ms, min(timers.values()))
+            elif noted_ms != (at_ms or 0):
+                yield self._drift("due", quota, noted_ms, at_ms)
         for quota in sorted(indexes.due.keys() - indexes.numbers.keys() - self._snapshot.damaged_quotas):
             yield self._drift("due", quota, indexes.due[quota], None)
         for id_ in indexes.tombstones:

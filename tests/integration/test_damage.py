@@ -3,12 +3,17 @@
 import secrets
 from contextlib import AsyncExitStack
 
+import msgspec
+import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
+from reservasi.errors import RebuildRefused
+from reservasi.ledger import keys
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.lua.library import read_library
-from reservasi.model import Claim, Command, Outcome
+from reservasi.ledger.wire.stored_forms import FORM, decode_quota, encode_quota
+from reservasi.model import SEQ_MAX, Claim, Command, Outcome
 from reservasi.records import Records
 from reservasi.worker.reconciliation import Reconciler
 from reservasi.worker.repair import repaired
@@ -90,6 +95,12 @@ def is_unknowable(place: Place, value: bytes | None) -> bool:
     return value is not None and place.field != WHOLE and is_well_formed(place, value)
 
 
+def is_of_another_form(place: Place, value: bytes | None) -> bool:
+    """Whether the form in which the ledger is stored cannot be told from the value."""
+    is_owner = place.name == "meta" and place.field == "run_id" and value is not None
+    return is_owner and not (value or b"").startswith(f"{FORM}:".encode())
+
+
 def is_found_elsewhere(place: Place) -> bool:
     """Whether the comparison with the records does not speak of it: waiting rooms, what is recorded, and counters."""
     return place.name.startswith("joined") or place.name in ("recorded", "dead", "journal", "meta")
@@ -151,7 +162,11 @@ async def test_a_damaged_value_is_found_and_mended(
             of, _ = await populate(ledger), await populate(twin)
             await record(ledger, records)
             place, value, before = await damage(ledger, chosen)
-            await mend(ledger, records, place, is_changed=value != before)
+            try:
+                await mend(ledger, records, place, is_changed=value != before)
+            except RebuildRefused:  # it may be another version's, whose content is not discarded unasked
+                assert is_of_another_form(place, value)
+                return
             if not place.name.startswith("joined"):
                 commands = mixed_batch(of)
                 assert await answers_to(ledger, commands) == await answers_to(twin, commands)
@@ -169,3 +184,30 @@ async def mend(ledger: Ledger, records: Records, place: Place, *, is_changed: bo
         assert comparison.drift, place
     repair = await repaired(reconciler, rebuilder(ledger, records))
     assert (repair.drift, repair.lost) == ((), 0), place
+
+
+@pytest.mark.parametrize("due_ms", [0, 1, SEQ_MAX])
+async def test_a_time_that_differs_between_a_quota_and_the_index_is_found_and_mended(
+    due_ms: int, valkey_url: str, records: Records
+) -> None:
+    async with open_ledger(valkey_url, f"t-{secrets.token_hex(6)}", owned=False) as ledger:
+        await records.make_room(ledger.program)
+        await own(ledger, records)
+        await populate(ledger)
+        await record(ledger, records)
+        place = Place(keys.quotas, QUOTAS[0])
+        stored = decode_quota(await value_at(ledger, place))
+        assert stored.due_ms > 1
+        await put(ledger, place, encode_quota(msgspec.structs.replace(stored, due_ms=due_ms)))
+        await mend(ledger, records, place, is_changed=True)
+
+
+async def test_a_recorded_journal_of_another_type_is_mended(valkey_url: str, records: Records) -> None:
+    async with open_ledger(valkey_url, f"t-{secrets.token_hex(6)}", owned=False) as ledger:
+        await records.make_room(ledger.program)
+        await own(ledger, records)
+        population = await populate(ledger)
+        await record(ledger, records)
+        await put(ledger, Place(keys.journal, WHOLE), b"text")
+        await mend(ledger, records, Place(keys.journal, WHOLE), is_changed=True)
+        assert ("fenced",) not in await answers_to(ledger, mixed_batch(population))

@@ -107,6 +107,7 @@ class Indexes(msgspec.Struct, frozen=True, kw_only=True):
     names: dict[str, str]  # number -> quota
     tombstones: dict[str, int]  # ended reservation, or "=<number>" of a quota -> when it ended, ms
     numbers: dict[str, int]  # quota -> number in its record
+    noted_due: dict[str, int]  # quota -> time in its record, the same as in `due`; 0 if it is not there
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -368,6 +369,7 @@ def _indexes(due: Any, names: Any, tombstones: Any, *, records: Mapping[str, Sto
         names={readable(number): readable(quota) for number, quota in _pairs(names)},
         tombstones={readable(id_): int(float(at_ms)) for id_, at_ms in _pairs(tombstones)},
         numbers={quota_id: stored.number for quota_id, stored in records.items()},
+        noted_due={quota_id: stored.due_ms for quota_id, stored in records.items()},
     )
 
 
