@@ -224,7 +224,7 @@ async def lift_bar(program: str, comparison: Comparison, journal: Journal, recor
         LedgerUnreachable, RecordsUnavailable, LedgerFault, JournalGap: it could not be done.
     """
     seen, position = comparison.meta.position, comparison.recorded
-    if comparison.verdict is not Ownership.OWNED:
+    if comparison.verdict is not Ownership.OWNED or position.seq >= seen.seq:  # nothing is unrecorded
         return 0
     epoch, last_seq = 0, 0  # the epoch of the next unrecorded entries, and its last seq
     while entries := await journal.read(position, DRAIN_EVENTS_MAX, 0):
