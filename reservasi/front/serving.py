@@ -40,6 +40,11 @@ class _Runner(web.AppRunner):
         front = self.app[FRONT]
         return _Server(server, Arrivals(self.app[DISPATCHER], front.stopping, self._settings, front.cors))
 
+    def _reg_site(self, site: web.BaseSite) -> None:
+        """Give a listening socket our backlog: aiohttp's worker for gunicorn sets it to aiohttp's default of 128."""
+        site._backlog = self._settings.backlog  # noqa: SLF001
+        super()._reg_site(site)
+
     async def cleanup(self) -> None:
         """Stop without losing a request: first no new connections, then no idle ones, then none at all.
 

@@ -4,10 +4,15 @@ import asyncio
 import dataclasses
 import json
 import re
+import socket
+import struct
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from reservasi.front.app import create_app
+from reservasi.front.serving import create_runner
 from tests.acceptance.lines import LONG_WAY, Line, connect, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -111,3 +116,20 @@ async def test_claims_of_callers_who_send_no_more_are_answered(
     assert {status for status, _ in answers} == {"HTTP/1.1 201 Created"}
     assert len({reservation for _, reservation in answers}) == 100
     await stack.seen(quota, lambda view: view.counts.held == 100)
+
+
+MAX_BACKLOG_AT = 28  # in Linux' `tcp_info` of a listening socket
+
+
+async def test_a_socket_of_gunicorn_keeps_the_backlog_of_the_settings(stack: Any) -> None:
+    """As gunicorn's worker of aiohttp starts one, which names no backlog."""
+    settings = stack.front.settings.model_copy(update={"backlog": 300})
+    runner = create_runner(create_app(stack.front), settings)
+    await runner.setup()
+    with socket.create_server(("127.0.0.1", 0), backlog=300) as listening:
+        try:
+            await web.SockSite(runner, listening).start()
+            facts = listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+            assert struct.unpack_from("I", facts, MAX_BACKLOG_AT) == (300,)
+        finally:
+            await runner.cleanup()

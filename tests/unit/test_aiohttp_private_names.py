@@ -20,7 +20,8 @@ from reservasi import front
 
 # By the class of aiohttp that defines them.
 PRIVATE_NAMES = {
-    "BaseSite": {"_server"},
+    "BaseSite": {"_backlog", "_server"},
+    "BaseRunner": {"_reg_site"},
     "AppRunner": {"_make_server"},
     "BaseProtocol": {"_loop", "_paused"},
     "RequestHandler": {
