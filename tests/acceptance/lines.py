@@ -1,12 +1,11 @@
-"""Raw connections to a front: one read as bytes by the front, and one that was handed to aiohttp."""
+"""Raw connections to a front, and requests for them, as bytes."""
 
 import asyncio
 import json
 from typing import Any
 from urllib.parse import urlsplit
 
-# A header that is left to aiohttp, and that changes nothing. Its connection stays with aiohttp from then on,
-# so that each way has a connection of its own.
+# A header that is left to aiohttp, and that changes nothing.
 LONG_WAY = "Trailer: x"
 
 

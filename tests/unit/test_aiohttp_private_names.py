@@ -23,8 +23,9 @@ PRIVATE_NAMES = {
     "BaseSite": {"_backlog", "_server"},
     "BaseRunner": {"_reg_site"},
     "AppRunner": {"_make_server"},
-    "BaseProtocol": {"_loop", "_paused"},
+    "BaseProtocol": {"_loop", "_paused", "_reading_paused"},
     "RequestHandler": {
+        "_close",
         "_keepalive_handle",
         "_keepalive_timeout",
         "_messages",

@@ -1,7 +1,9 @@
 """A caller that half-closes after a complete request gets its answer, on both transports and event loops."""
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -91,7 +93,7 @@ POSTED = b"POST /plain HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
         ((POSTED,), ["/plain 4"]),
         ((POSTED[:-2], POSTED[-2:]), ["/plain 4"]),
         ((get("/plain"), POSTED, get("/plain")), ["/plain 0", "/plain 4", "/plain 0"]),
-        ((get("/plain") + POSTED,), ["/plain 0", "/plain 4"]),  # two at once are aiohttp's
+        ((get("/plain") + POSTED,), ["/plain 0", "/plain 4"]),
         ((get("/long"),), ["/long 0"]),
         ((get("/long"), get("/long")), ["/long 0"] * 2),
         ((get("/long"), get("/plain")), ["/long 0", "/plain 0"]),
@@ -120,6 +122,35 @@ def test_what_was_asked_for_completely_is_answered_in_order_and_the_connection_e
 
     with capture_logs():  # of requests that are not complete; a traceback takes half a second to draw
         LOOPS[loop](many())
+
+
+KINDS = {
+    "/plain 0": get("/plain"),
+    "/plain 4": POSTED,
+    "/long 0": get("/long"),
+    "/long 4": POSTED.replace(b"/plain", b"/long"),
+    "/plain 2": chunked("/plain"),
+    "/long 6": chunked("/long").replace(b"2\r\nhi", b"6\r\n\r\n\r\n--"),
+}
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_requests_of_all_kinds_are_answered_in_order_wherever_their_bytes_are_cut(loop: str) -> None:
+    async def ask(served: Served, seed: int) -> None:
+        rng = random.Random(seed)
+        answers = rng.choices(list(KINDS), k=20)
+        sent = b"".join(KINDS[each] + rng.choice([b"", b"\r\n"]) for each in answers)
+        cuts = sorted(rng.sample(range(len(sent)), rng.choice([0, 5, 300])))
+        answered = await served.ask(*(sent[begin:end] for begin, end in pairwise([0, *cuts, len(sent)])))
+        bodies = [part.partition(b"\r\n\r\n")[2].decode() for part in answered.split(b"HTTP/1.")[1:]]
+        assert bodies == answers, seed
+
+    async def many() -> None:
+        async with Served() as served:
+            await asyncio.gather(*(ask(served, seed) for seed in range(50)))
+            await served.all_closed()
+
+    LOOPS[loop](many())
 
 
 async def test_a_request_stays_behind_one_that_aiohttp_has_not_begun() -> None:

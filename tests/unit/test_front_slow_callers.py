@@ -17,6 +17,7 @@ from tests.ledgers import eventually
 ANSWER = b"x" * 4_000_000  # more than two sockets hold
 KEEPALIVE_S = 0.2
 LONG_S = 60.0
+READ_BYTES_MAX = 262_144  # by the event loops, in one call
 REQUEST = b"GET /one HTTP/1.1\r\nHost: x\r\n\r\n"
 Run = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -149,5 +150,27 @@ def test_a_connection_that_waited_for_its_answer_is_idle_afterwards(run: Run) ->
             front.connections[0].send(b"1")
             assert await taken(caller, 2) == 1
             await until(lambda: front.lost)
+
+    run(ask())
+
+
+@both_loops
+def test_requests_that_are_sent_far_ahead_wait_in_the_socket(run: Run) -> None:
+    async def ask() -> None:
+        async with connected(b"1") as (front, caller):
+            loop, count = asyncio.get_running_loop(), 40_000
+            sending = asyncio.create_task(loop.sock_sendall(caller, REQUEST * count))  # 1.2 MB
+            longest = 0
+
+            def look() -> bool:
+                nonlocal longest
+                longest = max(longest, len(front.connections[0]._received) if front.connections else 0)
+                return front.requests == count
+
+            taking = asyncio.create_task(taken(caller, count))
+            await until(look)
+            await sending
+            assert await taking == count
+            assert longest < 2 * READ_BYTES_MAX
 
     run(ask())

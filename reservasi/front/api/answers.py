@@ -24,7 +24,7 @@ STATIC_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
 }
-_WITHOUT_BODY = (int(HTTPStatus.NOT_MODIFIED), int(HTTPStatus.NO_CONTENT))
+WITHOUT_BODY = (int(HTTPStatus.NOT_MODIFIED), int(HTTPStatus.NO_CONTENT))
 _STATIC_LINES = "".join(f"\r\n{name}: {value}" for name, value in STATIC_HEADERS.items())
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}" for status in HTTPStatus}
 
@@ -70,7 +70,7 @@ class Answer:
         else:
             lines.append(_STATIC_LINES)
         lines += [f"\r\n{name}: {value}" for name, value in headers.items()]
-        if self.status not in _WITHOUT_BODY:
+        if self.status not in WITHOUT_BODY:
             lines.append(f"\r\nContent-Length: {len(self.body)}")
         return "".join(lines).encode()
 

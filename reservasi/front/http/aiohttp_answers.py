@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import HttpVersion11, hdrs, web
 
-from reservasi.front.api.answers import STATIC_HEADERS, Answer
+from reservasi.front.api.answers import STATIC_HEADERS, WITHOUT_BODY, Answer
 from reservasi.front.api.cors import Cors
 from reservasi.front.api.languages import Language, negotiate
 from reservasi.front.api.problem_catalogue import EXPECTATION_FAILED
@@ -18,6 +18,8 @@ def response_of(
 ) -> web.Response:
     """An answer as aiohttp sends it; `cors` are additional headers, which may repeat names."""
     headers = {**STATIC_HEADERS, **answer.headers, **(trace.headers if trace is not None else {})}
+    if not answer.body and answer.status not in WITHOUT_BODY:
+        headers[hdrs.CONTENT_LENGTH] = "0"  # aiohttp leaves it out of an answer to HEAD
     response = web.Response(status=answer.status, body=answer.body, headers=headers)
     for name, value in cors:
         response.headers.add(name, value)
@@ -57,6 +59,7 @@ async def _expect(request: web.Request, cors: Cors) -> web.StreamResponse | None
         # The final answer begins with its own status line; what was written so far is not part of it.
         request.writer.output_size = 0
         return None
-    answer = problem_answer(negotiate(request.headers.get(hdrs.ACCEPT_LANGUAGE, "")), Refused(EXPECTATION_FAILED))
+    languages = ",".join(request.headers.getall(hdrs.ACCEPT_LANGUAGE, ()))
+    answer = problem_answer(negotiate(languages), Refused(EXPECTATION_FAILED))
     cors_headers = cors.headers(request.raw_path, request.headers.get(hdrs.ORIGIN, ""))
     return response_of(answer, trace_of_request(request), closes=True, cors=cors_headers)

@@ -20,9 +20,9 @@ def request_of(request: web.Request) -> OurRequest:
     head = Head(
         {
             b"content-type": headers.get(hdrs.CONTENT_TYPE, ""),
-            b"accept": headers.get(hdrs.ACCEPT, ""),
+            b"accept": ",".join(headers.getall(hdrs.ACCEPT, ())),
             b"accept-encoding": ",".join(headers.getall(hdrs.ACCEPT_ENCODING, ())),
-            b"accept-language": headers.get(hdrs.ACCEPT_LANGUAGE, ""),
+            b"accept-language": ",".join(headers.getall(hdrs.ACCEPT_LANGUAGE, ())),
             b"origin": headers.get(hdrs.ORIGIN, ""),
         }
     )

@@ -1,6 +1,6 @@
 """A connection: reads and answers plain HTTP/1.1 requests as bytes, and gives everything else to aiohttp.
 
-aiohttp's own error pages are replaced: they repeat, and log, the bytes that they could not read.
+Requests are taken one at a time, also those that arrive together, so that each is judged alone, whoever answers it.
 """
 
 import asyncio
@@ -8,46 +8,43 @@ import contextlib
 import enum
 from typing import Any
 
-from aiohttp import HttpVersion11, StreamReader, http_exceptions, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import web
 
 from reservasi.front.api import problem_catalogue
 from reservasi.front.api.answers import Abandonable, Answer
-from reservasi.front.api.languages import DEFAULT, Language
 from reservasi.front.api.problems import Refused
 from reservasi.front.api.request import Request
-from reservasi.front.http.aiohttp_answers import trace_of_request, unreadable
+from reservasi.front.http.aiohttp_connection import AiohttpConnection
 from reservasi.front.http.answer_bytes import encode
 from reservasi.front.http.arrivals import Arrivals
 from reservasi.front.http.early_answers import early_answer
-from reservasi.front.http.head_faults import ALL_TOGETHER, HEAD_BYTES_MAX, fault_of
+from reservasi.front.http.head_faults import HEAD_BYTES_MAX, fault_of
 from reservasi.front.http.request_head import Incomplete, Unclear, language_of, read_late, read_request
-from reservasi.logs import get_logger
-
-log = get_logger()
 
 DRAIN_LOOK_S = 0.01
 TAKEN_BYTES_MIN = 16_384  # of an answer, taken by its caller between two checks for idle connections
 PIPELINE_BYTES_MAX = 65_536  # read ahead while an answer is pending
+EMPTY_LINES = b"\r\n"  # the characters of empty lines
 LINGER_S = 2.0  # for the caller to read an answer that was sent before the end of the request
 
 
 class State(enum.Enum):
     """What happens to the next bytes."""
 
-    READING = "reading"  # they belong to an incomplete request; also while aiohttp has a request
+    READING = "reading"  # they belong to the next request
     ANSWERING = "answering"  # a request of ours is pending: they are queued
     SENDING = "sending"  # its answer waits for the caller to read it
     RESUMING = "resuming"  # queued bytes are read in the next turn of the loop
-    AIOHTTP = "aiohttp"  # aiohttp reads them, and all that follow
+    AIOHTTP = "aiohttp"  # aiohttp has a request: it gets the rest of the body, what follows is queued
     ENDED = "ended"  # they are ignored: the last answer was sent, and the connection ends
 
 
 # Module constants: looking a member up on the enum is a Python call.
 _READING, _ANSWERING, _SENDING, _RESUMING, _AIOHTTP, _ENDED = State
+_BUSY = (_ANSWERING, _SENDING, _RESUMING)
 
 
-class Connection(RequestHandler):
+class Connection(AiohttpConnection):
     """A connection: complete plain requests go to the dispatcher, one at a time and in order; the rest to aiohttp.
 
     ```
@@ -55,9 +52,10 @@ class Connection(RequestHandler):
     connected -> READING ------------> ANSWERING --------------------------------------> READING, or closed
                  |     ^                   |   |                                            ^
                  |     |                   |   `-> SENDING: the caller reads slowly ------->|
-                 |     `--- a stream: aiohttp has this request only                         |
-                 |                         `-> RESUMING: more bytes were queued ------------'
-                 |-> AIOHTTP, for good: the bytes are not plainly one request, or come while aiohttp answers one
+                 |     |                   `-> RESUMING: more bytes were queued ------------'
+                 |     |                                          ^
+                 |     |  read to its end and answered            |
+                 |-> AIOHTTP: it is not plain, or a stream -------'
                  `-> ENDED, also from AIOHTTP: the head is refused, or did not arrive in time
     ```
     """
@@ -66,10 +64,7 @@ class Connection(RequestHandler):
         "_arrivals",
         "_closes",
         "_dispatcher",
-        "_finished",
         "_half_closed",
-        "_language",
-        "_latest_body",
         "_left",
         "_lost",
         "_received",
@@ -87,15 +82,11 @@ class Connection(RequestHandler):
         self._arrivals = arrivals
         self._dispatcher = arrivals.dispatcher
         self._state = _READING
-        self._received = b""  # of an incomplete request
+        self._received = b""  # of an incomplete request, or behind the one that is being answered
         self._whole_bytes = 0  # its total length, once its head is known
         self._unsent_bytes = 0  # of the answer, at the last check
         self._half_closed = False  # whether the caller has closed its sending side and waits for answers
-        # number of finished requests of aiohttp, which counts them as they arrive (`_request_count`)
-        self._finished = 0
-        self._latest_body: StreamReader | None = None  # of aiohttp's last request
         self._closes = False  # whether the connection ends with the pending answer
-        self._language: Language = DEFAULT  # of aiohttp's last request
         self._waits_for: Abandonable | None = None
         self._left: asyncio.Future[None] | None = None  # set while a shutdown waits for the answer
         self._lost: asyncio.Event | None = None
@@ -118,7 +109,6 @@ class Connection(RequestHandler):
         if self._lost is not None:
             self._lost.set()
         self._settle()
-        self._latest_body = None
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp always closes
@@ -129,28 +119,19 @@ class Connection(RequestHandler):
         self._half_closed = True
         if self._lost is not None:
             self._lost.set()
-        return self._is_busy or self._unanswered() > 0
+        return self._is_busy or self.unanswered() > 0
 
     @property
     def _is_busy(self) -> bool:
         """Whether a request of ours is pending."""
-        return self._state is not _READING and self._state is not _AIOHTTP and self._state is not _ENDED
+        return self._state in _BUSY
 
-    def _unanswered(self) -> int:
-        """Complete requests that aiohttp has not answered; a half-closed connection completes no others."""
-        complete = self._latest_body is None or self._latest_body.is_eof()
-        return self._request_count - self._finished - (0 if complete else 1)
-
-    async def finish_response(
-        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
-        """Send aiohttp's answer; after the last one to a half-closed connection, close it."""
-        try:
-            return await super().finish_response(request, resp, start_time)
-        finally:
-            self._finished += 1
-            if self._half_closed and self._unanswered() <= 0:
-                self.close()
+    def request_finished(self, *, keeps: bool) -> None:
+        """Read the next request after aiohttp's answer, or close a half-closed connection after the last one."""
+        self._closes = self._closes or not keeps
+        self._end_of_aiohttp()
+        if self._half_closed and not self._is_busy and self.unanswered() <= 0:
+            self.close()
 
     def lost(self) -> asyncio.Event:
         """Set once the other end has gone: a live stream would notice only when it sends.
@@ -163,48 +144,72 @@ class Connection(RequestHandler):
                 self._lost.set()
         return self._lost
 
-    def data_received(self, data: bytes) -> None:
-        """Give a plain complete request to the dispatcher, everything else to aiohttp."""
-        if self._state is _AIOHTTP or not data:  # an empty call is aiohttp's own, for what it has buffered
-            if not (data and self._is_between_requests() and self._refuses_head(data)):
-                self._give_to_aiohttp(data)
+    def data_received(self, data: bytes, behind: bytes = b"") -> None:
+        """Give a plain complete request to the dispatcher, everything else to aiohttp.
+
+        `behind` has arrived together with the request, and follows it.
+        """
+        if self._state is not _READING or not data:
+            self._receive_behind(data)
             return
         if self._received:
             data = self._received + data
-        if self._state is not _READING or self._request_count != self._finished:
-            self._wait_behind(data)
-            return
         if len(data) < self._whole_bytes:  # a slow body is cheap: nothing is parsed again
             self._received = data
             return
         self._whole_bytes = 0
         refusal = self._arrivals.refusal(data)
         if refusal is not None:
-            self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
+            self._received, self.due_s, self.body_due_s = behind, 0.0, 0.0
             self._state = _ANSWERING
             self.send(refusal)
             return
         try:
             request = read_request(data, self._arrivals.body_bytes_max)
-        except Unclear:
-            if not self._refuses_head(data):
-                self._leave_to_aiohttp(data)
+        except Unclear as unclear:
+            self._read_unclear(data + behind, unclear.first_bytes)
             return
         if isinstance(request, Incomplete):
+            if data[0] in EMPTY_LINES:
+                self._read_unclear(data, 0)
+                return
             self._received, self._whole_bytes = data, request.whole_bytes
             self._arrivals.time(self, head=request.head)
             return
-        self._received, self.due_s, self.body_due_s = b"", 0.0, 0.0
+        self._received, self.due_s, self.body_due_s = behind, 0.0, 0.0
         self._state = _ANSWERING
         request.peer = self.peer
         if not self._dispatcher.take(self, request):
-            self._state = _READING
-            self._give_to_aiohttp(data)
+            self._leave_to_aiohttp(data + behind)
 
-    def _is_between_requests(self) -> bool:
-        """Whether aiohttp has answered everything that it was given, so that the next byte begins a request."""
-        is_read = self._latest_body is None or self._latest_body.is_eof()
-        return is_read and self._request_count == self._finished
+    def _read_unclear(self, data: bytes, first_bytes: int) -> None:
+        """Read the first of several requests, if only the others are unclear; else refuse it, or leave it to aiohttp.
+
+        Empty lines before a request are ignored (RFC 9112, section 2.2).
+        """
+        self._received = b""
+        if first_bytes:
+            self.data_received(data[:first_bytes], data[first_bytes:])
+        elif data[0] in EMPTY_LINES:
+            self.due_s = self.body_due_s = 0.0
+            data = data.lstrip(EMPTY_LINES)
+            if data:
+                self.data_received(data)
+        elif not self._refuses_head(data):
+            self._leave_to_aiohttp(data)
+
+    def _receive_behind(self, data: bytes) -> None:
+        """Bytes that arrive before an answer. None at all: aiohttp goes on with what it has not parsed yet."""
+        if not data:
+            self.feed_kept()
+        elif self._state is not _ENDED:
+            self._received += data
+        if self._state is _AIOHTTP:
+            self._received = self.feed(self._received)
+            self._end_of_aiohttp()
+        is_long = self._state is not _READING and len(self._received) > PIPELINE_BYTES_MAX
+        if is_long and self.transport is not None:
+            self.transport.pause_reading()
 
     def _refuses_head(self, data: bytes) -> bool:
         """Whether the head is refused at once, whichever parser it would go to."""
@@ -229,25 +234,23 @@ class Connection(RequestHandler):
             transport.write_eof()
             self._loop.call_later(LINGER_S, transport.close)
 
-    def _wait_behind(self, data: bytes) -> None:
-        """Queue a request that arrived before the answer to the previous one, to keep the order."""
-        if self._state is _READING:
-            self._leave_to_aiohttp(data)
-            return
-        if self._state is _ENDED:
-            return
-        self._received = data
-        if len(data) > PIPELINE_BYTES_MAX and self.transport is not None:
-            self.transport.pause_reading()
-
     def _leave_to_aiohttp(self, data: bytes) -> None:
         self._state, self._received, self.due_s, self.body_due_s = _AIOHTTP, b"", 0.0, 0.0
-        self._give_to_aiohttp(data)
+        behind = self.begin_request(data)
+        if behind is not None:
+            self._received = behind
+            self._end_of_aiohttp()
+        elif not self._close:  # aiohttp reads no more when it is stopping
+            self._end_early(Refused(problem_catalogue.BAD_REQUEST), data)
 
-    def _give_to_aiohttp(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._messages:
-            self._latest_body = self._messages[-1][1]
+    def _end_of_aiohttp(self) -> None:
+        """Read the next request once aiohttp has read and answered its own."""
+        if self._state is not _AIOHTTP or not self.is_between_requests():
+            return
+        if self._closes:
+            self._state, self._received = _ENDED, b""
+        else:
+            self._read_on()
 
     def waits_for(self, work: Abandonable) -> None:
         """Note the work to abandon when the connection is lost, or abandon it if it was lost."""
@@ -285,7 +288,12 @@ class Connection(RequestHandler):
         if self._closes or self._arrivals.stopping.is_set():
             self._settle()
             transport.close()
-        elif self._received or self._half_closed:
+        else:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Read the next request; what is queued in the next turn of the loop."""
+        if self._received or self._half_closed:
             self._state = _RESUMING
             self._loop.call_soon(self._go_on)
         else:
@@ -295,12 +303,16 @@ class Connection(RequestHandler):
         """Read queued bytes; close if nothing more can come."""
         self._settle()
         received, self._received = self._received, b""
-        if self.transport is not None and received:
-            if len(received) > PIPELINE_BYTES_MAX:
-                self.transport.resume_reading()
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return
+        if received:
             self.data_received(received)
-        if self._half_closed and not self._is_busy and self._unanswered() <= 0 and self.transport is not None:
-            self.transport.close()
+        is_short = self._state is _READING or len(self._received) <= PIPELINE_BYTES_MAX
+        if is_short and len(received) > PIPELINE_BYTES_MAX:
+            transport.resume_reading()
+        if self._half_closed and not self._is_busy and self.unanswered() <= 0:
+            transport.close()
 
     def _process_keepalive(self) -> None:
         """Close idle connections, as aiohttp does, except pending ones, and drop callers that do not read their
@@ -319,8 +331,7 @@ class Connection(RequestHandler):
             super()._process_keepalive()
 
     def _settle(self) -> None:
-        if self._state is not _AIOHTTP:
-            self._state = _READING
+        self._state = _READING
         if self._left is not None and not self._left.done():
             self._left.set_result(None)
 
@@ -349,26 +360,3 @@ class Connection(RequestHandler):
                 while self.transport is not None and self.transport.get_write_buffer_size():  # noqa: ASYNC110 - no event
                     await asyncio.sleep(DRAIN_LOOK_S)
         await super().shutdown(timeout)
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        """Answer what never reached the application: bytes that are not HTTP, or a fault outside the middleware."""
-        trace = trace_of_request(request)
-        if status >= 500:
-            log.error("connection_failed", exc_info=exc, **trace.fields)
-        else:
-            log.debug("request_not_readable", fault=type(exc).__name__, **trace.fields)
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun, another one cannot be sent")
-        if isinstance(exc, http_exceptions.LineTooLong):
-            refused = Refused(problem_catalogue.HEADERS_TOO_LARGE, words={"what": ALL_TOGETHER})
-        else:
-            refused = Refused(problem_catalogue.INTERNAL_ERROR if status >= 500 else problem_catalogue.BAD_REQUEST)
-        unread = request
-        unread._version = HttpVersion11  # noqa: SLF001 - of what could not be read aiohttp says HTTP/1.0
-        return unreadable(refused, trace, self._language)

@@ -22,7 +22,7 @@ HEADERS_MAX = 100
 # The methods that the service knows, whether or not an operation uses them (RFC 9110, and QUERY of the HTTP working
 # group).
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY"))
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ \r\n]+) HTTP/([0-9])\.([0-9])")
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9]|[2-9])")
 _BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
 _CODINGS = re.compile(rb"\r\n(?i:transfer-encoding)[ \t]*:([^\r\n]*)")
 _NAMEABLE = re.compile(rb"[A-Za-z][A-Za-z-]{0,63}")  # without digits, which could be part of a person's number
@@ -44,7 +44,7 @@ def fault_of(head: bytes) -> Refused | None:
         return Refused(HEADERS_TOO_LARGE, words={"what": what})
     if read is None:
         return None
-    if read[3] != b"1":
+    if read[3] not in (b"1.0", b"1.1"):
         return Refused(HTTP_VERSION_NOT_SUPPORTED)
     if read[1] not in METHODS:
         return Refused(METHOD_NOT_IMPLEMENTED)

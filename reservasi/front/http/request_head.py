@@ -1,6 +1,6 @@
 """Finds one whole request in the bytes of a connection, and reads its head.
 
-Strict on purpose: what is not plainly one HTTP/1.1 request with a Content-Length (RFC 9112) is `Unclear` and left to
+Strict on purpose: what is not plainly an HTTP/1.1 request with a Content-Length (RFC 9112) is `Unclear` and left to
 aiohttp's parser, whose judgement counts. Nothing is refused here.
 
 The requests of one client differ only in key, length, forwarded address and trace; the rest of their heads is equal. So
@@ -62,7 +62,11 @@ _SECRET = frozenset((b"proxy-authorization",))  # heads with these are not cache
 
 
 class Unclear(Exception):
-    """Not plainly one request: aiohttp must decide."""
+    """Not plainly one request: aiohttp must decide, except on a plain one that others follow."""
+
+    def __init__(self, first_bytes: int = 0) -> None:
+        super().__init__()
+        self.first_bytes = first_bytes  # length of the first request, if only bytes that follow it are unclear
 
 
 class Incomplete:
@@ -90,15 +94,15 @@ def read_late(data: bytes, missing_bytes: int, body_bytes_max: int) -> Request |
 
 def language_of(data: bytes) -> Language:
     """The language of an incomplete request, if its head is far enough."""
-    match = _ACCEPT_LANGUAGE.search(data.partition(b"\r\n\r\n")[0])
-    return negotiate(match[1].decode("latin-1").strip(" \t")) if match else DEFAULT
+    values = _ACCEPT_LANGUAGE.findall(data.partition(b"\r\n\r\n")[0])
+    return negotiate(b",".join(values).decode("latin-1")) if values else DEFAULT
 
 
 def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # noqa: C901 - calls cost more
     """The one request in `data`, or what it lacks.
 
     Raises:
-        Unclear: it is something else, more than one, or larger than allowed.
+        Unclear: it is something else, larger than allowed, or more than one: then with the length of the first.
     """
     line_bytes = data.find(b"\r\n")
     beginning = (line_bytes, data[:BEGINNING_BYTES])
@@ -136,9 +140,11 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # n
         else:
             named[name] = text
     complete_bytes = body_at + body_bytes
-    if len(data) > complete_bytes or body_bytes > body_bytes_max or body_at > HEAD_BYTES_MAX:
+    if body_bytes > body_bytes_max or body_at > HEAD_BYTES_MAX:
         raise Unclear
-    if len(data) < complete_bytes:
+    if len(data) != complete_bytes:
+        if len(data) > complete_bytes:
+            raise Unclear(complete_bytes)
         return Incomplete(head=False, whole_bytes=complete_bytes)
     line = data[:line_bytes]
     method, target = _LINES.get(line) or _read_line(line)
