@@ -140,6 +140,19 @@ def test_every_whole_body_has_an_example_that_fits() -> None:
         jsonschema_rs.validator_for(schema, validate_formats=False).validate(content["example"])
 
 
+def test_every_refusal_has_an_example_with_all_its_members() -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for name, operation in operations():
+        for answer in operation["responses"].values():
+            content = answer.get("content", {}).get("application/problem+json", {})
+            for kind, example in content.get("examples", {}).items():
+                value, schema = example["value"], schemas[f"{kind.title().replace('-', '')}Problem"]
+                assert set(value) == set(schema["properties"]), (name, kind)
+                whole = {**schema, "components": {"schemas": schemas}}
+                jsonschema_rs.validator_for(whole, validate_formats=False).validate(value)
+                assert set(re.findall(r"\{(\w+)\}", value["detail"] + value["next"])) <= {"id"}, (name, kind)
+
+
 def test_the_examples_name_only_members_that_exist() -> None:
     schemas = DOCUMENT["components"]["schemas"]
     for body, member in (each.split(".") for each in examples.BY_MEMBER):

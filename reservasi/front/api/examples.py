@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reservasi.front.api.problem_type import ProblemType
+
 REFERENCE = "#/components/schemas/"
 DEPTH_MAX = 12  # much deeper than any body
 
@@ -16,7 +18,9 @@ BY_MEMBER: Mapping[str, Any] = {
     "ChannelBody.name": {"id": "Daring", "en": "Online"},
     "ChannelBody.public": True,
     "ClaimedBody.hold_expires_at": "2026-11-27T09:00:03Z",
+    "ErrorBody.detail": "A NIK has 16 digits.",
     "NamedBody.id": "baru",
+    "NextOpeningBody.id": "surabaya-20261127-1400",
     "OfficeBody.id": "kanim",
     "OfficeBody.name": {"id": "Kantor Imigrasi Surabaya", "en": "Surabaya Immigration Office"},
     "OfficeBody.services": ["baru"],
@@ -49,10 +53,12 @@ BY_MEMBER: Mapping[str, Any] = {
     "StaffQuotaBody.closes_at": "2026-12-01T01:00:00Z",
     "StaffQuotaBody.state": "open",
     "TextBody.id": "Paspor baru",
+    "WaitingRoomRequiredProblem.reason": "ticket-missing",
 }
 # By the name of a member, if the schema has neither an example nor a choice.
 BY_NAME: Mapping[str, Any] = {
     "address": "Jl. Raya Juanda Km 3-4, Sidoarjo",
+    "applicant": "/applicants/0",
     "altcha": "eyJhbGdvcml0aG0iOiJTSEEtMjU2In0=",
     "arrived": 1250,
     "admitted_through": 600,
@@ -80,18 +86,23 @@ BY_NAME: Mapping[str, Any] = {
     "opening": "surabaya-20261127-1400",
     "pointer": "/applicants/0/nik",
     "program": "surabaya",
+    "overlaps": "surabaya.kanim.baru.20261201.0830.online",
     "places": 2,
+    "programs": "surabaya",
     "quota": "surabaya.kanim.baru.20261201.0800.online",
     "rate_per_min": 600,
     "rate_max_per_min": 6000,
     "reason": "Pemadaman listrik",
+    "reason_en": "Power cut",
     "remaining": 6,
     "reservation": "abcdefghijklmnopqrstuvwxyz",
     "request_id": "0b7c3a526f0e4a569d4e1f3c8f1f2a10",
     "returning": 0,
     "seed": "4a5e1e4baab89f3a32518a88c31bc87f618f76673e2cc77ab2127b7afdeda33b",
+    "scope": "quotas",
     "service": "baru",
     "start": "08:00",
+    "state": "cancelled",
     "taken": 4,
     "ticket": "eyJhbGciOiJIUzI1NiJ9.eyJ0IjoiYSJ9.c2lnbmF0dXJl",
     "ticket_id": "k3v9q2x8m4t7r5w1",
@@ -101,6 +112,19 @@ BY_NAME: Mapping[str, Any] = {
 }
 BY_TYPE: Mapping[str, Any] = {"integer": 1, "number": 1.0, "boolean": False, "null": None}
 BY_FORMAT: Mapping[str, str] = {"date": "2026-12-01", "date-time": "2026-11-27T07:00:00Z"}
+
+
+# What stands in the place of a word in the texts of problems; an address keeps its `{id}`.
+WORDS: Mapping[str, str] = {
+    "cancel_until": "30 Nov 2026 17:00 WIB",
+    "expires_at": "2026-11-27T07:00:00Z",
+    "reason": "Pemadaman listrik",
+    "revoked_at": "2026-11-27T07:00:00Z",
+    "scope": "quotas",
+    "state": "cancelled",
+    "what": "the header `Cookie`",
+}
+WHY: Mapping[str, str] = {"opening-fixed": "it was cancelled.", "waiting-room-required": "The ticket is missing."}
 
 
 class NoExample(LookupError):
@@ -129,6 +153,14 @@ def example_of(schema: Mapping[str, Any], schemas: Mapping[str, Any], name: str 
     if "properties" in schema:
         return _members(schema, schemas, depth)
     return _plain(schema, schemas, name, depth)
+
+
+def problem_example(kind: ProblemType, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> dict[str, Any]:
+    """A refusal in English with all members that its type may have, if they have an example."""
+    texts = {"title": kind.title.en, "detail": kind.detail.en, "next": kind.next.en}
+    for word, shown in {**WORDS, "why": WHY.get(kind.name, "")}.items():
+        texts = {member: text.replace(f"{{{word}}}", shown) for member, text in texts.items()}
+    return {**_members(schema, schemas, depth=0), **texts}
 
 
 def _members(schema: Mapping[str, Any], schemas: Mapping[str, Any], depth: int) -> dict[str, Any]:

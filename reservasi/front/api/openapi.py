@@ -9,7 +9,7 @@ from apispec import APISpec
 import reservasi
 from reservasi.front.api import bodies
 from reservasi.front.api.declarations import ACCEPT_LANGUAGE, COMMON_PROBLEMS, Operation, Success
-from reservasi.front.api.examples import NoExample, example_of
+from reservasi.front.api.examples import NoExample, example_of, problem_example
 from reservasi.front.api.operations import OPERATIONS
 from reservasi.front.api.paths import problem_type_uri
 from reservasi.front.api.problem_catalogue import PROBLEM_TYPES
@@ -70,7 +70,7 @@ def openapi_document() -> dict[str, Any]:
 
 
 def _add_examples(document: dict[str, Any]) -> None:
-    """Add an example to each JSON body except problems, which already have theirs."""
+    """Add an example to each JSON body, and one for each problem type to each refusal."""
     schemas = document["components"]["schemas"]
     for operation in (each for operations in document["paths"].values() for each in operations.values()):
         for answer in (operation.get("requestBody", {}), *operation["responses"].values()):
@@ -78,6 +78,9 @@ def _add_examples(document: dict[str, Any]) -> None:
             if content is not None:
                 with suppress(NoExample):  # a test reports it; the document is valid without
                     content["example"] = example_of(content["schema"], schemas)
+            for name, example in answer.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {}).items():
+                kind = PROBLEM_TYPES[name]
+                example["value"] = problem_example(kind, schemas[_problem_name(kind)], schemas)
 
 
 def _schemas() -> dict[str, Any]:
@@ -159,7 +162,7 @@ def _refusal(kinds: list[ProblemType]) -> dict[str, Any]:
         "content": {
             MEDIA_TYPE: {
                 "schema": _one_of(kinds),
-                "examples": {kind.name: {"value": _example(kind)} for kind in kinds},
+                "examples": {kind.name: {} for kind in kinds},
             }
         },
     }
@@ -188,16 +191,6 @@ def _problem_schema(kind: ProblemType, general: dict[str, Any]) -> dict[str, Any
         "status": {"type": "integer", "const": kind.status},
     }
     return general | {"title": _problem_name(kind), "description": f"{kind.title.en}.", "properties": properties}
-
-
-def _example(kind: ProblemType) -> dict[str, Any]:
-    return {
-        "type": problem_type_uri(kind.name),
-        "title": kind.title.en,
-        "status": kind.status,
-        "detail": kind.detail.en,
-        "next": kind.next.en,
-    }
 
 
 def _headers(names: tuple[str, ...]) -> dict[str, Any]:
