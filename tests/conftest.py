@@ -153,8 +153,9 @@ def empty_database(postgres_dsn: str) -> Iterator[str]:
 
 @contextmanager
 def _new_database(postgres_dsn: str, made_of: str = "") -> Iterator[str]:
+    """A database that is dropped afterwards. Copying its files takes less than writing them to the WAL first."""
     name = f"t_{secrets.token_hex(6)}"
-    _finish(_execute(postgres_dsn, f'CREATE DATABASE "{name}"{made_of}'))
+    _finish(_execute(postgres_dsn, f'CREATE DATABASE "{name}"{made_of} STRATEGY FILE_COPY'))
     yield _named(postgres_dsn, name)
     _finish(_execute(as_superuser(postgres_dsn), f'DROP DATABASE "{name}" WITH (FORCE)'))
 
