@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import structlog
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from reservasi.front.api.answers import Abandonable, Answer
@@ -13,12 +13,10 @@ from reservasi.front.api.routing import Match
 from reservasi.front.api.tracing import Trace
 from reservasi.front.app_keys import DISPATCHER, FRONT
 from reservasi.front.deciding.front_context import Front
-from reservasi.front.dispatch import refusal_of
+from reservasi.front.dispatch import BODILESS, refusal_of
 from reservasi.front.http.aiohttp_answers import response_of
 from reservasi.front.http.aiohttp_requests import read_body, request_of
 from reservasi.front.reading.queries import refuse_parameters
-
-_BODILESS = (hdrs.METH_GET, hdrs.METH_HEAD)
 
 
 @web.middleware
@@ -29,7 +27,7 @@ async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
     match = dispatcher.find(ours)
     if match.route is not None and match.route.streams:
         return await _stream(request, front, ours, match)
-    if match.route is not None and request.method not in _BODILESS:
+    if match.route is not None and request.method not in BODILESS:
         await read_body(request, ours, front.services.settings)
     caller = _Waiting()
     dispatcher.answer(caller, ours, match)

@@ -26,6 +26,7 @@ from reservasi.logs import get_logger
 
 log = get_logger()
 
+BODILESS = (hdrs.METH_GET, hdrs.METH_HEAD)
 SERVED = METHODS - {hdrs.METH_CONNECT, hdrs.METH_TRACE}
 NO_CONTENT = int(HTTPStatus.NO_CONTENT)
 
@@ -81,6 +82,10 @@ class Dispatcher:
             match.tally = self._tally(match.route, request.method)
         request.parameters, request.query = match.parameters, match.query
         return match
+
+    def awaits_body(self, method: str, target: str) -> bool:
+        """Whether a request is answered only when its body is complete: refusals of address and method are not."""
+        return method not in BODILESS and self._router.find(method, target).route is not None
 
     def take(self, caller: Caller, request: Request) -> bool:
         """Whether the request is answered here: then `caller.answer` is called once, now or later.

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from tests.acceptance.lines import connect, request
+
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
@@ -288,15 +290,33 @@ async def test_bytes_that_are_not_http(  # noqa: PLR0917 - what pytest captures 
 
 
 async def test_a_request_that_never_ends(stack: Any, listening: Any) -> None:
-    settings = stack.front.settings.model_copy(update={"keepalive_s": 1})
+    settings = stack.front.settings.model_copy(update={"keepalive_s": 1, "head_timeout_ms": 1500})
     async with listening(replace(stack.front, settings=settings)) as url:
         host, _, port = url.removeprefix("http://").partition(":")
         for head in (b"", b"POST /v1/res", b"POST /v1/reservations HTTP/1.1\r\nHost: x\r\n"):
             reader, writer = await asyncio.open_connection(host, int(port))
             writer.write(head)
             async with asyncio.timeout(10):
-                assert await reader.read() == b""
+                answer = await reader.read()
+            assert answer.split(b" ")[1:2] == ([b"408"] if head else [])
             writer.close()
+
+
+@pytest.mark.parametrize("request_head", [b"GET /v1/programs HTTP/1.1\r\nHost: x\r\n", None])
+async def test_a_request_that_arrives_slowly_outlives_an_idle_connection(
+    stack: Any, listening: Any, request_head: bytes | None
+) -> None:
+    body = json.dumps(stack.body(await stack.quota())).encode()
+    whole = request_head + b"\r\n" if request_head else request(stack, body, "slowly")
+    settings = stack.front.settings.model_copy(update={"keepalive_s": 1, "body_timeout_ms": 5000})
+    async with listening(replace(stack.front, settings=settings)) as url:
+        line = await connect(url)
+        await asyncio.sleep(0.7)  # so that the connection's time ends while the request arrives
+        line.writer.write(whole[:-1])
+        await asyncio.sleep(1.0)
+        line.writer.write(whole[-1:])
+        assert (await line.answer())[0].split(" ")[1] in ("200", "201")
+        line.writer.close()
 
 
 async def test_expect_continue_is_honoured(stack: Any) -> None:

@@ -154,6 +154,33 @@ async def test_an_unknown_method_is_not_implemented(
     assert method not in answer.body.decode()
 
 
+@WAYS
+@LANGUAGES
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET  /openings HTTP/1.1",
+        "GET  /openings HTTP/2.0",
+        "GET /openings  HTTP/0.9",
+        "GET /openings HTTP/1.1 ",
+        "GET /openings RTSP/1.0",
+        "GET /openings",
+        "BREW  /openings HTTP/1.1",
+    ],
+)
+async def test_a_request_line_of_another_form_is_no_request(stack: Stack, way: Way, language: str, line: str) -> None:
+    doubt = f"{DOUBT}\r\n" if way == "doubted" else ""
+    raw = f"{line}\r\nHost: x\r\nAccept-Language: {language}\r\n{doubt}\r\n"
+    is_problem(await exchange(stack.url, raw.encode(), "GET"), "bad-request", 400, language)
+
+
+@pytest.mark.parametrize("field", ["no colon", "X Y: z", "X-Y : z", " folded: z", ": z", "X-Y: a\rb"])
+async def test_a_header_of_another_form_is_no_request(stack: Stack, field: str) -> None:
+    answer = await ask(stack, "plain", "GET", "/v1/programs", "X-Request-Id: mine", field)
+    is_problem(answer, "bad-request", 400)
+    assert answer.header("X-Request-Id") == "mine"
+
+
 @pytest.mark.parametrize("method", ["GE T", "G@T", "GÉT", ""])
 async def test_what_is_no_method_is_no_request(stack: Stack, method: str) -> None:
     is_problem(await ask(stack, "plain", method, "/v1/programs"), "bad-request", 400)

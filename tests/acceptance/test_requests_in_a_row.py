@@ -158,11 +158,136 @@ async def test_a_body_that_breaks_off_its_coding_is_refused_once(stack: Any, cut
             assert await reader.read() == b""
 
 
-async def test_what_follows_connect_is_answered(stack: Any) -> None:
-    """aiohttp reads no request after a CONNECT before that is answered."""
+@pytest.mark.parametrize("target", ["example.org:443", "/v1/programs", "*"])
+@pytest.mark.parametrize("lines", [(), ("Trailer: x",), ("Content-Length: 75",), ("Transfer-Encoding: chunked",)])
+async def test_nothing_is_read_behind_connect(stack: Any, target: str, lines: tuple[str, ...]) -> None:
+    """What follows is for a tunnel (RFC 9110, section 9.3.6), or a body that other readers see elsewhere."""
     reader, writer = await opened(stack)
     with closing(writer):
-        writer.write(head("CONNECT example.org:443 HTTP/1.1") + FIRST["plain"])
+        writer.write(head(f"CONNECT {target} HTTP/1.1", *lines) + FIRST["plain"])
         async with asyncio.timeout(WAIT_S):
-            assert (await read_answer(reader, "CONNECT")).status // 100 == 4
-            assert (await read_answer(reader, "GET")).status == 200
+            answer = await read_answer(reader, "CONNECT")
+            assert (answer.status // 100, answer.header("Connection")) == (4, "close")
+            assert await reader.read() == b""
+
+
+BROKEN = (
+    b"zz\r\n",
+    b"-1\r\n\r\n",
+    b"0x1\r\na\r\n0\r\n\r\n",
+    b"0\r\nX y: 1\r\n\r\n",
+    b"fffffffffffffffffff\r\n",
+    b"5\r\nabcdefgh\r\n",
+)
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+@pytest.mark.parametrize("pause_s", [0, 0.1])
+async def test_a_whole_body_with_a_broken_end_is_not_carried_out(stack: Any, broken: bytes, pause_s: float) -> None:
+    quota = await stack.quota()
+    whole = chunked(json.dumps(stack.body(quota)).encode())[: -len(b"0\r\n\r\n")]
+    reader, writer = await opened(stack)
+    with closing(writer):
+        writer.write(whole)
+        await asyncio.sleep(pause_s)  # in which the front reads the chunks
+        writer.write(broken + FIRST["plain"])
+        async with asyncio.timeout(WAIT_S):
+            answer = await read_answer(reader, "POST")
+            assert (answer.status, answer.problem, answer.header("Connection")) == (400, "bad-request", "close")
+            assert await reader.read() == b""
+    assert stack.front.availability.quota(quota).counts.held == 0
+
+
+@pytest.mark.parametrize("broken", [*BROKEN, b"5\r\n" + b"\r\n\r\n" * 2_000])
+@pytest.mark.parametrize("line", ["POST /nothing", "GET /openings", "DELETE /v1/programs"])
+async def test_a_body_that_breaks_after_its_answer_gets_no_second_one(
+    stack: Any, caplog: pytest.LogCaptureFixture, line: str, broken: bytes
+) -> None:
+    reader, writer = await opened(stack)
+    with closing(writer):
+        writer.write(head(f"{line} HTTP/1.1", "Transfer-Encoding: chunked") + b"2\r\n{}\r\n")
+        async with asyncio.timeout(WAIT_S):
+            assert (await read_answer(reader, "GET")).status in (200, 404, 405)
+            writer.write(broken + FIRST["plain"])
+            assert await reader.read() == b""
+    assert not [each for each in caplog.records if each.levelname in ("ERROR", "WARNING")], caplog.text
+
+
+@pytest.mark.parametrize("form", ["sized", "chunked", "expecting"])
+async def test_a_caller_who_leaves_in_the_middle_is_no_fault(
+    stack: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    more = {"sized": ("Trailer: x", "Content-Length: 50"), "expecting": ("Expect: 100-continue", "Content-Length: 50")}
+    lines = more.get(form, ("Transfer-Encoding: chunked",))
+    _, writer = await opened(stack)
+    writer.write(head("POST /v1/find HTTP/1.1", "Content-Type: application/json", *lines) + b"1")
+    await asyncio.sleep(0.05)  # in which the front begins to wait for the body
+    writer.transport.abort()
+    assert (await exchange(stack.url, FIRST["plain"], "GET")).status == 200
+    output = capsys.readouterr()
+    assert "connection_failed" not in output.out + output.err + caplog.text
+
+
+INCOMPLETE = {
+    "BREW /x HTTP/1.1": 501,
+    "POST /x HTTP/2.0": 505,
+    "POST /nothing HTTP/1.1": 404,
+    "DELETE /v1/programs HTTP/1.1": 405,
+    "GET /v1/programs HTTP/1.1": 200,
+}
+
+
+@pytest.mark.parametrize("line", INCOMPLETE)
+async def test_what_needs_no_body_is_answered_before_it_arrives(stack: Any, line: str) -> None:
+    plain, doubted = [
+        await exchange(stack.url, head(line, "Content-Length: 10", *more) + b"abc", "GET")
+        for more in ((), ("Trailer: x",))
+    ]
+    assert plain.status == INCOMPLETE[line]
+    assert shown(plain) == shown(doubted)
+
+
+@pytest.mark.parametrize("body", ["sized", "chunked", "broken"])
+async def test_a_cancellation_that_does_not_arrive_completely_cancels_nothing(stack: Any, body: str) -> None:
+    held = await stack.held(await stack.quota())
+    lines, content = {
+        "sized": ("Content-Length: 60", b"{"),
+        "chunked": ("Transfer-Encoding: chunked", b"2\r\n{}\r\n"),
+        "broken": ("Transfer-Encoding: chunked", b"2\r\n{}\r\nzz\r\n"),
+    }[body]
+    path = f"/v1/reservations/{held['id']}"
+    bearer = f"Authorization: Bearer {held['manage_token']}"
+    answer = await exchange(stack.url, head(f"POST {path}/cancel HTTP/1.1", bearer, lines) + content, "POST")
+    assert answer.status == (400 if body == "broken" else 408)
+    assert (await stack.managed("GET", held)).json["status"] == "held"
+
+
+async def test_a_refusal_of_head_has_no_body(stack: Any) -> None:
+    for raw in (
+        LAST["another version"],
+        LAST["a long target"],
+        LAST["a long header"],
+        head("GET /v1/programs HTTP/1.1", "Transfer-Encoding: x"),
+    ):
+        reader, writer = await opened(stack)
+        with closing(writer):
+            writer.write(raw.replace(b"GET", b"HEAD", 1))
+            async with asyncio.timeout(WAIT_S):
+                answered = await reader.read()
+        assert answered.endswith(b"\r\n\r\n"), answered
+
+
+async def test_an_unreadable_request_keeps_its_name(stack: Any) -> None:
+    """Also where aiohttp's parser refuses it."""
+    raw = head("POST /v1/find HTTP/1.1", "X-Request-Id: mine", "Content-Length: 5", "Content-Length: 6")
+    answer = await exchange(stack.url, raw, "POST")
+    assert (answer.status, answer.header("X-Request-Id"), answer.header("Content-Language")) == (400, "mine", "en")
+
+
+@pytest.mark.parametrize("option", ["close", "keep-alive"])
+async def test_a_stream_says_whether_its_connection_ends(stack: Any, option: str) -> None:
+    target = f"/v1/availability/stream?program={stack.program}"
+    raw = head(f"GET {target} HTTP/1.1", f"Connection: {option}", "Accept: text/event-stream")
+    answer = await exchange(stack.url, raw, "GET")
+    assert answer.status == 200
+    assert answer.header("Connection") == ("close" if option == "close" else "")

@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from reservasi.errors import Overloaded
+from reservasi.front.api.cors import NO_CORS
 from reservasi.front.api.request import Request
 from reservasi.front.http import connection
 from reservasi.front.http.request_head import Incomplete, read_request
@@ -44,6 +45,9 @@ class LaterDispatcher:
     def __init__(self) -> None:
         self.targets: list[str] = []
 
+    def awaits_body(self, _method: str, _target: str) -> bool:
+        return True
+
     def take(self, _caller: object, request: Request) -> bool:
         self.targets.append(request.target)
         return True
@@ -51,6 +55,7 @@ class LaterDispatcher:
 
 class Gates:
     body_bytes_max = 1000
+    cors = NO_CORS
 
     def __init__(self, dispatcher: LaterDispatcher) -> None:
         self.dispatcher = dispatcher

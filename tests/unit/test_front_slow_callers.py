@@ -10,6 +10,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
+from reservasi.front.api.cors import NO_CORS
 from reservasi.front.api.request import Request
 from reservasi.front.http import connection
 from tests.ledgers import eventually
@@ -28,6 +29,7 @@ class Front:
     """What a connection asks of its process; answers at once, or when it is told to."""
 
     body_bytes_max = 1000
+    cors = NO_CORS
 
     def __init__(self, answer: bytes | None) -> None:
         self.dispatcher = self
@@ -36,6 +38,9 @@ class Front:
         self.requests = 0
         self.lost = False
         self._answer = answer
+
+    def awaits_body(self, _method: str, _target: str) -> bool:
+        return True
 
     def take(self, caller: Any, _request: Request) -> bool:
         self.requests += 1

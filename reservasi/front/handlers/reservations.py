@@ -44,7 +44,7 @@ from reservasi.front.deciding.front_context import Front
 from reservasi.front.deciding.not_open import not_open
 from reservasi.front.deciding.wanted_claim import Wanted
 from reservasi.front.http.request_tally import HELD, REPLAYED
-from reservasi.front.reading.request_parts import bearer, json_body
+from reservasi.front.reading.request_parts import bearer, json_body, require_whole
 from reservasi.front.reading.reservation_requests import ClaimBodyReader, idempotency_key, plain_claim, read_confirm
 from reservasi.front.services import FrontServices
 from reservasi.front.views.documents import qr_svg, ticket_ics
@@ -405,6 +405,7 @@ async def _confirmed_in_the_past(front: Front, reservation_id: str, payment_refe
 @in_task
 async def cancel(front: Front, request: Request) -> Answer:
     """`POST /v1/reservations/{id}/cancel`: releases a hold, or cancels a confirmed reservation; 202 as above."""
+    require_whole(request)
     reservation_id = _managed(front, request)
     return await answer_ended(front.services, reservation_id, await front.services.reservations.cancel(reservation_id))
 

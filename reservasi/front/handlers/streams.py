@@ -5,7 +5,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp_sse import EventSourceResponse, sse_response
 
 from reservasi.front.api.answers import STATIC_HEADERS
@@ -76,6 +76,14 @@ async def _while_there(request: web.Request, sending: Coroutine[Any, Any, None])
         await asyncio.gather(sender, lost, return_exceptions=True)
 
 
+class _Events(EventSourceResponse):
+    """Leaves the Connection header to aiohttp, which knows what the caller wants."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        del self.headers[hdrs.CONNECTION]
+
+
 async def _streamed(
     front: Front,
     ours: OurRequest,
@@ -94,6 +102,7 @@ async def _streamed(
     try:
         async with sse_response(
             request,
+            response_cls=_Events,
             headers=headers,
             ping_interval=HEARTBEAT_S,
             send_timeout=SEND_TIMEOUT_S,

@@ -28,9 +28,11 @@ def response_of(
     return response
 
 
-def unreadable(refused: Refused, trace: Trace, language: Language) -> web.Response:
+def unreadable(
+    refused: Refused, trace: Trace, language: Language, cors: Iterable[tuple[str, str]] = ()
+) -> web.Response:
     """The answer to an unreadable request; the connection is closed after it."""
-    return response_of(problem_answer(language, refused), trace, closes=True)
+    return response_of(problem_answer(language, refused), trace, closes=True, cors=cors)
 
 
 def trace_of_request(request: web.BaseRequest) -> Trace:

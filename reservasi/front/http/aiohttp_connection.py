@@ -5,16 +5,18 @@ aiohttp's own error pages are replaced: they repeat, and log, the bytes that the
 
 from typing import Any
 
-from aiohttp import HttpVersion11, StreamReader, http_exceptions, web
+from aiohttp import HttpVersion11, StreamReader, hdrs, http_exceptions, web
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from reservasi.front.api import problem_catalogue
-from reservasi.front.api.languages import DEFAULT, Language
+from reservasi.front.api.cors import Cors
 from reservasi.front.api.problems import Refused
 from reservasi.front.http.aiohttp_answers import trace_of_request, unreadable
 from reservasi.front.http.body_end import BodyEnd
+from reservasi.front.http.early_answers import target_and_origin, trace_of_head
 from reservasi.front.http.head_faults import ALL_TOGETHER
+from reservasi.front.http.request_head import language_of
 from reservasi.logs import get_logger
 
 log = get_logger()
@@ -23,16 +25,30 @@ log = get_logger()
 class AiohttpConnection(RequestHandler):
     """Gives aiohttp a request, and says when that is read and answered."""
 
-    __slots__ = ("_body_end", "_finished", "_language", "_latest_body", "_takes_all")
+    __slots__ = (
+        "_begun",
+        "_body_end",
+        "_cors",
+        "_finished",
+        "_head",
+        "_is_last",
+        "_latest_body",
+        "_takes_all",
+        "is_body_broken",
+    )
 
-    def __init__(self, manager: web.Server, **limits: Any) -> None:
+    def __init__(self, manager: web.Server, cors: Cors, **limits: Any) -> None:
         super().__init__(manager, **limits)
+        self._cors = cors
         # number of finished requests of aiohttp, which counts them as they arrive (`_request_count`)
         self._finished = 0
+        self._begun = 0  # that count after the latest head
         self._latest_body: StreamReader | None = None  # of the request that aiohttp has
         self._body_end: BodyEnd | None = None
+        self._is_last = False  # whether the connection ends with the answer to that request
         self._takes_all = False  # whether aiohttp gets all bytes, since its request's end cannot be found
-        self._language: Language = DEFAULT  # of the last request
+        self.is_body_broken = False  # whether the coding of its body has a fault, so that the rest is not read
+        self._head = b""  # the latest one
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._latest_body = None
@@ -44,11 +60,16 @@ class AiohttpConnection(RequestHandler):
         None if aiohttp finds no request in the head.
         """
         body_at, count = data.find(b"\r\n\r\n") + 4, self._request_count
-        super().data_received(data[:body_at])
+        self._head = data[:body_at]
+        super().data_received(self._head)
         if self._request_count == count:
             return None
+        self._begun = self._request_count
         message, self._latest_body = self._messages[-1]
-        self._body_end = BodyEnd(message) if isinstance(message, RawRequestMessage) else None
+        self._body_end = None
+        if isinstance(message, RawRequestMessage):
+            self._body_end = BodyEnd(message)
+            self._is_last = message.method == hdrs.METH_CONNECT  # what follows it may be for a tunnel
         return self.feed(data[body_at:])
 
     def feed(self, data: bytes) -> bytes:
@@ -60,15 +81,26 @@ class AiohttpConnection(RequestHandler):
                 break
             super().data_received(data[at:end])
             at = end
-            is_broken = self._messages and not isinstance(self._messages[-1][0], RawRequestMessage)
-            if is_broken:
-                body.set_exception(http_exceptions.TransferEncodingError("invalid chunk"))
-                body.feed_eof()
-            self._takes_all = is_broken or body_end.is_too_far
-        if self._takes_all:
+            if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+                self.is_body_broken = True
+                self._lose_end(body)
+            elif body_end.is_too_far:
+                self._lose_end(body)
+        if not self._takes_all:
+            return data[at:]
+        if not self.is_body_broken:
             super().data_received(data[at:])
-            return b""
-        return data[at:]
+        return b""
+
+    def _lose_end(self, body: StreamReader) -> None:
+        """Where the body ends is not known, so the request is the last one of its connection."""
+        self._is_last = self._takes_all = True
+        is_answered = self._finished == self._begun
+        if is_answered or self.is_body_broken:
+            body.feed_eof()  # whoever waits for the rest goes on
+        if is_answered:
+            self.close()
+            self.request_finished(keeps=False)
 
     def feed_kept(self) -> None:
         """Let aiohttp go on with bytes that it has, but has not parsed yet."""
@@ -88,7 +120,7 @@ class AiohttpConnection(RequestHandler):
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
         """Send aiohttp's answer, and say so."""
-        if self._takes_all:
+        if self._is_last:
             resp.force_close()
         keeps = False
         try:
@@ -110,17 +142,19 @@ class AiohttpConnection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what never reached the application: bytes that are not HTTP, or a fault outside the middleware."""
-        trace = trace_of_request(request)
-        if status >= 500:
+        is_fault = status >= 500
+        trace = trace_of_request(request) if is_fault else trace_of_head(self._head)
+        if is_fault and not isinstance(exc, ConnectionError):
             log.error("connection_failed", exc_info=exc, **trace.fields)
-        else:
+        else:  # a caller that has gone, or bytes of a caller
             log.debug("request_not_readable", fault=type(exc).__name__, **trace.fields)
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun, another one cannot be sent")
         if isinstance(exc, http_exceptions.LineTooLong):
             refused = Refused(problem_catalogue.HEADERS_TOO_LARGE, words={"what": ALL_TOGETHER})
         else:
-            refused = Refused(problem_catalogue.INTERNAL_ERROR if status >= 500 else problem_catalogue.BAD_REQUEST)
+            refused = Refused(problem_catalogue.INTERNAL_ERROR if is_fault else problem_catalogue.BAD_REQUEST)
         unread = request
         unread._version = HttpVersion11  # noqa: SLF001 - of what could not be read aiohttp says HTTP/1.0
-        return unreadable(refused, trace, self._language)
+        cors = self._cors.headers(*target_and_origin(self._head))
+        return unreadable(refused, trace, language_of(self._head), cors)

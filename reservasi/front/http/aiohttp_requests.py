@@ -8,6 +8,7 @@ from reservasi.front.api.problem_catalogue import BAD_REQUEST, BODY_TOO_LARGE, R
 from reservasi.front.api.problems import Refused
 from reservasi.front.api.request import API_KEY, AUTHORIZATION, IF_MATCH, IF_NONE_MATCH, REQUEST_ID, TRACEPARENT, Head
 from reservasi.front.api.request import Request as OurRequest
+from reservasi.front.http.aiohttp_connection import AiohttpConnection
 from reservasi.settings import Settings
 
 _LISTS = (IF_MATCH, IF_NONE_MATCH)  # lines of the same name are one list (RFC 9110, section 5.3)
@@ -57,6 +58,8 @@ async def read_body(request: web.Request, ours: OurRequest, settings: Settings) 
         try:
             async with asyncio.timeout(settings.body_timeout_ms / 1000):
                 ours.body = await request.read()
+            if isinstance(request.protocol, AiohttpConnection) and request.protocol.is_body_broken:
+                ours.fault = Refused(BAD_REQUEST)
         except TimeoutError:
             ours.fault = Refused(REQUEST_TIMEOUT)
         except web.HTTPRequestEntityTooLarge:

@@ -34,6 +34,9 @@ class Taker(Protocol):
     def take(self, caller: Caller, request: Request) -> bool:
         """Whether the request is answered: then `caller.answer` is called once, now or later."""
 
+    def awaits_body(self, method: str, target: str) -> bool:
+        """Whether a request is answered only when its body is complete."""
+
 
 class Arriving(Protocol):
     """A connection with an incomplete request."""

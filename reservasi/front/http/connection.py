@@ -19,7 +19,7 @@ from reservasi.front.http.answer_bytes import encode
 from reservasi.front.http.arrivals import Arrivals
 from reservasi.front.http.early_answers import early_answer
 from reservasi.front.http.head_faults import HEAD_BYTES_MAX, fault_of
-from reservasi.front.http.request_head import Incomplete, Unclear, language_of, read_late, read_request
+from reservasi.front.http.request_head import Incomplete, Unclear, read_late, read_request
 
 DRAIN_LOOK_S = 0.01
 TAKEN_BYTES_MIN = 16_384  # of an answer, taken by its caller between two checks for idle connections
@@ -78,7 +78,7 @@ class Connection(AiohttpConnection):
     )
 
     def __init__(self, manager: web.Server, arrivals: Arrivals, **limits: Any) -> None:
-        super().__init__(manager, **limits)
+        super().__init__(manager, arrivals.cors, **limits)
         self._arrivals = arrivals
         self._dispatcher = arrivals.dispatcher
         self._state = _READING
@@ -173,6 +173,9 @@ class Connection(AiohttpConnection):
             if data[0] in EMPTY_LINES:
                 self._read_unclear(data, 0)
                 return
+            if request.line is not None and not self._dispatcher.awaits_body(*request.line):
+                self._leave_to_aiohttp(data)
+                return
             self._received, self._whole_bytes = data, request.whole_bytes
             self._arrivals.time(self, head=request.head)
             return
@@ -214,7 +217,6 @@ class Connection(AiohttpConnection):
     def _refuses_head(self, data: bytes) -> bool:
         """Whether the head is refused at once, whichever parser it would go to."""
         head, end, _ = data.partition(b"\r\n\r\n")
-        self._language = language_of(head)
         if not end and len(data) <= HEAD_BYTES_MAX:
             return False
         refused = fault_of(head)
@@ -325,7 +327,7 @@ class Connection(AiohttpConnection):
         before, self._unsent_bytes = self._unsent_bytes, transport.get_write_buffer_size()
         if self._unsent_bytes and before and before - self._unsent_bytes < TAKEN_BYTES_MIN:
             transport.abort()
-        elif self._is_busy or self._unsent_bytes:
+        elif self._is_busy or self._unsent_bytes or self._received:
             self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
         else:
             super()._process_keepalive()

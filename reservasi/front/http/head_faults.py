@@ -1,7 +1,7 @@
-"""Faults of a request head that are refused before routing: length, version, method or transfer coding.
+"""Faults of a request head that are refused before routing: form, length, version, method or transfer coding.
 
-Both transports use it, so that they refuse the same requests. What is not HTTP at all is left to aiohttp's parser,
-which answers 400.
+Both transports use it, so that they refuse the same requests. aiohttp's parser alone would take a request line without
+a version, or with that of another protocol.
 """
 
 import re
@@ -23,6 +23,7 @@ HEADERS_MAX = 100
 # group).
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY"))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9]|[2-9])")
+_FIELDS = re.compile(rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*)*")
 _BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
 _CODINGS = re.compile(rb"\r\n(?i:transfer-encoding)[ \t]*:([^\r\n]*)")
 _NAMEABLE = re.compile(rb"[A-Za-z][A-Za-z-]{0,63}")  # without digits, which could be part of a person's number
@@ -42,8 +43,8 @@ def fault_of(head: bytes) -> Refused | None:
     if len(head) > HEAD_BYTES_MAX or head.count(b"\r\n") > HEADERS_MAX:
         what = _longest(rest) if len(head) > HEAD_BYTES_MAX else _TOO_MANY
         return Refused(HEADERS_TOO_LARGE, words={"what": what})
-    if read is None:
-        return None
+    if read is None or not _FIELDS.fullmatch(head, len(line)):
+        return Refused(BAD_REQUEST)
     if read[3] not in (b"1.0", b"1.1"):
         return Refused(HTTP_VERSION_NOT_SUPPORTED)
     if read[1] not in METHODS:

@@ -53,6 +53,7 @@ _ACCEPT_LANGUAGE = re.compile(rb"\r\n(?i:accept-language):([^\r\n]*)")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (/[!-\"$-~]*) HTTP/1\.1")
 _VISIBLE = bytes([9, 10, 13, *range(32, 127)])
+_READ_METHODS = METHODS - {b"CONNECT"}  # what follows a CONNECT is no body (RFC 9110, section 9.3.6)
 _UNCLEAR = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"))
 # Headers of which there must be one line.
 _READ = frozenset(
@@ -72,9 +73,10 @@ class Unclear(Exception):
 class Incomplete:
     """More bytes must arrive: of the head, or of the body."""
 
-    def __init__(self, *, head: bool, whole_bytes: int = 0) -> None:
+    def __init__(self, *, head: bool, whole_bytes: int = 0, line: "_Line | None" = None) -> None:
         self.head = head
         self.whole_bytes = whole_bytes  # of the request; 0 while its head is incomplete
+        self.line = line  # the method and the target, once the head is complete
 
 
 HEAD_INCOMPLETE: Final = Incomplete(head=True)
@@ -142,12 +144,12 @@ def read_request(data: bytes, body_bytes_max: int) -> Request | Incomplete:  # n
     complete_bytes = body_at + body_bytes
     if body_bytes > body_bytes_max or body_at > HEAD_BYTES_MAX:
         raise Unclear
+    line = data[:line_bytes]
+    line_read = method, target = _LINES.get(line) or _read_line(line)
     if len(data) != complete_bytes:
         if len(data) > complete_bytes:
             raise Unclear(complete_bytes)
-        return Incomplete(head=False, whole_bytes=complete_bytes)
-    line = data[:line_bytes]
-    method, target = _LINES.get(line) or _read_line(line)
+        return Incomplete(head=False, whole_bytes=complete_bytes, line=line_read)
     values_named = NOTHING if named is None else named
     return Request(method, target, shape.head, keys, forwarded, values_named, data[body_at:])
 
@@ -164,7 +166,7 @@ _LINES: dict[bytes, _Line] = {}
 
 def _read_line(line: bytes) -> _Line:
     match = _LINE.fullmatch(line)
-    if match is None or len(line) > TARGET_BYTES_MAX or match[1] not in METHODS:
+    if match is None or len(line) > TARGET_BYTES_MAX or match[1] not in _READ_METHODS:
         raise Unclear
     read = _Line(match[1].decode(), match[2].decode())
     if len(line) <= SHAPE_BYTES_MAX:

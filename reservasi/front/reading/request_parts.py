@@ -13,12 +13,21 @@ def json_body(request: Request, *, required: bool = True) -> bytes:
     Raises:
         Refused: it could not be read, or has another content type.
     """
-    if request.fault is not None:
-        raise request.fault
+    require_whole(request)
     body = request.body
     if (body or required) and not request.head.is_json:
         raise Refused(UNSUPPORTED_MEDIA_TYPE)
     return body
+
+
+def require_whole(request: Request) -> None:
+    """Refuse a request whose body could not be read completely, also where the body is not used.
+
+    Raises:
+        Refused: it could not; such a request must change nothing (RFC 9112, section 8).
+    """
+    if request.fault is not None:
+        raise request.fault
 
 
 def bearer(request: Request) -> str:
