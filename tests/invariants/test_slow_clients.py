@@ -11,8 +11,6 @@ from loadtest.openloop.scene import Slowness, open_scene
 from loadtest.openloop.slow_clients import BODIES, HEADS, SlowClients, slow_clients
 from loadtest.stage.cores import Cores
 
-pytestmark = pytest.mark.alone
-
 CONNECTIONS = 300
 TIMEOUT_MS = 1000
 
