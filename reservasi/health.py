@@ -21,6 +21,7 @@ class Health:
         self._well_at: dict[str, float] = {}
         self._faults: dict[str, tuple[Part, str]] = {}
         self._recorder: dict[str, tuple[Part, str]] = {}
+        self._servers = ""
 
     def expect(self, program: str) -> None:
         """The program is served from now on, and not healthy until a check says so."""
@@ -47,14 +48,19 @@ class Health:
         else:
             self._recorder.pop(program, None)
 
+    def note_servers(self, fault: str) -> None:
+        """Why the ledger's servers do not answer while no program is served; "" if they do, or a program is."""
+        self._servers = fault
+
     def recorder_fault(self, program: str) -> str:
         """Why its recorder cannot continue; "" if it can."""
         return self._recorder.get(program, ("ledger", ""))[1]
 
     def missing(self) -> dict[str, tuple[Part, str]]:
-        """For each unhealthy program, what is missing and why."""
+        """For each unhealthy program, and for the servers by the name `ledger`, what is missing and why."""
         now = self._clock()
-        return {program: self._fault(program) for program, at in self._well_at.items() if now - at > GRACE_S}
+        missing = {program: self._fault(program) for program, at in self._well_at.items() if now - at > GRACE_S}
+        return {**missing, "ledger": ("ledger", self._servers)} if self._servers else missing
 
     def _fault(self, program: str) -> tuple[Part, str]:
         lacks, recorder = self._recorder.get(program, ("ledger", ""))

@@ -1,12 +1,14 @@
 """Checks whether a process can use the stores at all, and whether the ledger's servers keep what is promised."""
 
 import asyncio
+from collections.abc import Callable
 
 from redis.exceptions import AuthenticationError, AuthorizationError
 
 from reservasi.bootstrap.addresses import postgres_dsn
 from reservasi.bootstrap.servers import refuse_unacknowledged
 from reservasi.errors import ConfigurationError, LedgerUnreachable, SchemaMissing
+from reservasi.health import GRACE_S, Health
 from reservasi.ledger.topology.clients import LOST
 from reservasi.ledger.topology.server_facts import Check, read_facts
 from reservasi.ledger.topology.servers import Servers
@@ -17,6 +19,7 @@ from reservasi.settings import Settings
 
 LOOK_TIMEOUT_S = 5.0  # for all servers together
 LOOK_INTERVAL_S = 60.0
+IDLE_INTERVAL_S = 1.0
 RISKS = {  # checks on which promises depend, with their names in the metric
     "append-only file": "append_only_file",
     "replay": "replay",
@@ -83,6 +86,24 @@ async def durability(servers: Servers) -> list[tuple[str, Check]]:
         facts = await read_facts(each.client)
         risks += [(each.name, check) for check in facts.checks() if check.name in RISKS and check.well is False]
     return risks
+
+
+async def watch_idle(servers: Servers, health: Health, serves: Callable[[], bool]) -> None:
+    """Note in `health` whether the ledger answers while no program is served, until cancelled.
+
+    The owner of a served program notices it by itself.
+    """
+    while True:
+        fault = ""
+        if not serves():
+            try:
+                async with asyncio.timeout(GRACE_S):
+                    for each in await servers.primaries():
+                        await each.client.ping()
+            except (LedgerUnreachable, *LOST) as error:
+                fault = f"{type(error).__name__}: {error}"
+        health.note_servers(fault)
+        await asyncio.sleep(IDLE_INTERVAL_S)
 
 
 async def watch_durability(servers: Servers) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from reservasi.bootstrap.addresses import with_rights_of
 from reservasi.bootstrap.commands import Operations, open_operations, open_rebuilder, reconciler_of, stores_of
-from reservasi.bootstrap.safety import refuse_unusable, watch_durability
+from reservasi.bootstrap.safety import refuse_unusable, watch_durability, watch_idle
 from reservasi.bootstrap.views import open_view
 from reservasi.catalogue import Catalogue
 from reservasi.health import Health
@@ -56,9 +56,11 @@ async def open_worker(settings: Settings, health: Health | None = None) -> Async
     async with AsyncExitStack() as stack:
         operations = await stack.enter_async_context(open_operations(settings, wait_s=settings.start_timeout_s))
         await refuse_unusable(settings, operations.servers)
-        watching = asyncio.create_task(watch_durability(operations.servers))
-        stack.push_async_callback(end_tasks, [watching])
         serving: dict[str, _Serving] = {}
+        watching = [asyncio.create_task(watch_durability(operations.servers))]
+        if health:
+            watching.append(asyncio.create_task(watch_idle(operations.servers, health, lambda: bool(serving))))
+        stack.push_async_callback(end_tasks, watching)
         leaving: set[asyncio.Task[None]] = set()
         turn = asyncio.Lock()  # for comparing a program
 

@@ -6,6 +6,7 @@ its pid and start time.
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,46 +31,49 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 def announced(data_dir: Path, api: str) -> Iterator[None]:
     """Let commands find this process's service during the block; no effect if the file cannot be written."""
     pid = os.getpid()
-    path = None
-    with suppress(OSError):
-        place = _place()
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if _is_ours(place):
-            path = place / f"{pid}{_SUFFIX}"
-            running = Running(pid=pid, started=_started(pid), data_dir=str(data_dir), api=api)
-            new = path.with_suffix(".new")
-            new.write_text(json.dumps(msgspec.structs.asdict(running)))
-            new.replace(path)
+    running = Running(pid=pid, started=_started(pid), data_dir=str(data_dir), api=api)
+    paths = []
+    for place in _places():
+        with suppress(OSError):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_ours(place):
+                path = place / f"{pid}{_SUFFIX}"
+                paths.append(path)
+                new = path.with_suffix(".new")
+                new.write_text(json.dumps(msgspec.structs.asdict(running)))
+                new.replace(path)
     try:
         yield
     finally:
-        if path is not None:
+        for path in paths:
             path.unlink(missing_ok=True)
 
 
 def services() -> list[Running]:
     """Every running `up` of this user, by data directory; files of killed ones are removed."""
-    place = _place()
-    running: list[Running] = []
-    with suppress(OSError):
-        if not _is_ours(place):
-            return []
-        for path in sorted(place.glob(f"*{_SUFFIX}"))[:FILES_MAX]:
-            one = _read(path)
-            if one is not None and _lives(one):
-                running.append(one)
-            else:
-                path.unlink(missing_ok=True)
-    return sorted(running, key=lambda each: each.data_dir)
+    running: dict[int, Running] = {}
+    for place in _places():
+        with suppress(OSError):
+            if not _is_ours(place):
+                continue
+            for path in sorted(place.glob(f"*{_SUFFIX}"))[:FILES_MAX]:
+                one = _read(path)
+                if one is not None and _lives(one):
+                    running[one.pid] = one
+                else:
+                    path.unlink(missing_ok=True)
+    return sorted(running.values(), key=lambda each: each.data_dir)
 
 
-def _place() -> Path:
-    """A directory of this user that is the same in all of their terminals."""
-    if named := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(named) / "reservasi"
+def _places() -> list[Path]:
+    """Directories of this user, at least one of which is the same in all of their terminals and scheduled jobs.
+
+    Only a login session has the first one.
+    """
     user = os.geteuid()
-    login = Path(f"/run/user/{user}")
-    return login / "reservasi" if login.is_dir() else Path(f"/tmp/reservasi-{user}")  # noqa: S108 - ours, or not used
+    session = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}")
+    always = Path(tempfile.gettempdir()) / f"reservasi-{user}"  # ours, or not used
+    return [session / "reservasi", always] if session.is_dir() else [always]
 
 
 def _is_ours(place: Path) -> bool:

@@ -246,6 +246,23 @@ def test_a_worker_says_what_is_missing_and_is_ready_again_by_itself(
                 until(lambda: readyz(worker)[0] == 200, log.read_text())
 
 
+def test_a_worker_without_programs_says_that_its_ledger_is_gone(database: str, data_dir: Path) -> None:
+    port, worker = free_ports(2)
+    env = environment(data_dir, redis_url=f"redis://127.0.0.1:{port}", postgres_dsn=database, worker_admin_port=worker)
+    flags = ("--save", "", "--appendonly", "no")
+    log = data_dir / "worker.log"
+    with redis_server(*flags, port=port) as server, running(["worker"], env, log):
+        until(lambda: readyz(worker)[0] == 200, log.read_text())
+        server.kill()
+        server.wait()
+        until(lambda: readyz(worker)[0] == 503, "still ready without its ledger")
+        _, answer = readyz(worker)
+        assert (answer["ready"], answer["ledger"], answer["records"]) == (False, False, True)
+        assert "Connect" in answer["missing"]["ledger"]
+        with redis_server(*flags, port=port):
+            until(lambda: readyz(worker)[0] == 200, log.read_text())
+
+
 # -- servers that forget -----------------------------------------------------------------------------------------
 
 
@@ -358,7 +375,7 @@ def test_up_says_what_it_does_and_what_its_ledger_may_forget_in_lines_for_progra
         log_format="json",
         start_timeout_s=60,
     )
-    env["XDG_RUNTIME_DIR"] = str(tmp_path)
+    env["XDG_RUNTIME_DIR"] = env["TMPDIR"] = str(tmp_path)
     log = data_dir / "up.log"
     flags = ["--demo", "--port", str(port), "--admin-port", str(admin), "--processes", "2"]
     with redis_server("--save", "", "--appendonly", "no", port=store), running(["up", *flags], env, log) as process:

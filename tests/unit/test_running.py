@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ WHERE = ("DATA_DIR", "REDIS_URL", "POSTGRES_DSN", "SECRETS_FILE")
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory for these files that no other service has, and nothing else that says which one is meant."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
     monkeypatch.chdir(tmp_path)
     for name in WHERE:
         monkeypatch.delenv(f"RESERVASI_{name}", raising=False)
@@ -79,9 +82,25 @@ def test_between_several_nobody_guesses(tmp_path: Path, capsys: pytest.CaptureFi
         assert [each.data_dir for each in running.services()] == [str(first)]
 
 
+@pytest.mark.parametrize("started_in", ["session", "job"])
+def test_a_service_is_found_in_a_session_and_in_a_job_without_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started_in: str
+) -> None:
+    session = tmp_path / "session"
+    session.mkdir()
+    sessions = {"session": str(session), "job": str(tmp_path / "none")}
+    monkeypatch.setenv("XDG_RUNTIME_DIR", sessions[started_in])
+    with running.announced(tmp_path, "http://127.0.0.1:8080"):
+        for asked_in in sessions.values():
+            monkeypatch.setenv("XDG_RUNTIME_DIR", asked_in)
+            assert [each.data_dir for each in running.services()] == [str(tmp_path)]
+    assert running.services() == []
+
+
 def test_one_that_was_killed_or_that_others_wrote_does_not_count(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(running, "_places", lambda: [place])
     with running.announced(tmp_path, "http://127.0.0.1:8080"):
         mine = place / f"{os.getpid()}.json"
         written = json.loads(mine.read_text())
@@ -97,6 +116,6 @@ def test_one_that_was_killed_or_that_others_wrote_does_not_count(
 
 
 def test_a_place_that_cannot_be_written_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/nowhere")
+    monkeypatch.setattr(running, "_places", lambda: [Path("/proc/nowhere")])
     with running.announced(tmp_path, "http://127.0.0.1:8080"):
         assert running.services() == []
