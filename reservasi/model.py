@@ -223,6 +223,10 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     revised_at_ms: int = 0  # time of the last such change
     paused_at_ms: int = 0  # since when it is paused; 0 if it is not
 
+    def covers(self, quota: QuotaTerms) -> bool:
+        """Whether a quota with these terms opens with it; a cancelled opening keeps only closed quotas."""
+        return self.terms.covers(quota) and (quota.closed or not self.cancelled)
+
     def ended(self, now_ms: int) -> bool:
         """Whether its waiting room is over. A pause after the opening moves the end by its length."""
         return now_ms >= self.terms.ends_at_ms and not self.paused

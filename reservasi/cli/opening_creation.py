@@ -4,6 +4,7 @@ In this order, since only an opening takes quotas from another one. An interrupt
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -121,7 +122,8 @@ async def create_announced(
 ) -> list[str]:
     """Create an opening with the file's waiting room for each future moment at which some of its quotas open.
 
-    A quota that staff moved by hand gets none: they did not ask for a waiting room.
+    A quota that staff moved by hand gets none: they did not ask for a waiting room. Nor do quotas that were closed with
+    a cancelled opening; other quotas of its moment get a new one.
 
     It is for all offices; if some have an opening at the moment already, for the others. Returns the new ids.
     """
@@ -144,13 +146,16 @@ async def create_announced(
 
 def _uncovered(snapshot: Snapshot, quotas: Iterable[Quota]) -> dict[int, tuple[str, ...]]:
     """The future moments at which some of these quotas open without an opening, with their offices; empty: all."""
-    taken = {opening.terms.opens_at_ms for opening in snapshot.openings}
+    at_moment: defaultdict[int, list[Opening]] = defaultdict(list)
+    for opening in snapshot.openings:
+        at_moment[opening.terms.opens_at_ms].append(opening)
+    taken = {at_ms for at_ms, openings in at_moment.items() if not all(each.cancelled for each in openings)}
     moments: dict[int, set[str]] = {}
     for quota in quotas:
         terms = quota.terms
         if terms.opens_at_ms <= snapshot.now_ms:
             continue
-        if terms.opens_at_ms not in taken or not any(each.terms.covers(terms) for each in snapshot.openings):
+        if not any(each.covers(terms) for each in at_moment.get(terms.opens_at_ms, ())):
             moments.setdefault(terms.opens_at_ms, set()).add(terms.office)
     return {at_ms: tuple(sorted(offices)) if at_ms in taken else () for at_ms, offices in moments.items()}
 

@@ -364,7 +364,7 @@ def _show(description: dict[str, Any], *, as_json: bool) -> None:
 def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: int) -> dict[str, Any]:
     """An opening for text or JSON output; never its seed."""
     terms = opening.terms
-    covered = [quota for quota in quotas if terms.covers(quota.terms)]
+    covered = [quota for quota in quotas if opening.covers(quota.terms)]
     offered = [quota for quota in covered if not quota.terms.closed or opening.cancelled]
     remaining = sum(quota.remaining for quota in offered)
     return {

@@ -253,7 +253,7 @@ class _Comparison:
         return change.term in STAFF_TERMS and (self._is_openings(quota, change) or by_hand(quota, change.term))
 
     def _is_openings(self, quota: Quota, change: TermChange) -> bool:
-        return change.term == "opens_at_ms" and any(each.terms.covers(quota.terms) for each in self._openings)
+        return change.term == "opens_at_ms" and any(each.covers(quota.terms) for each in self._openings)
 
     def _changed(self, quota: Quota) -> Changed | None:
         changes = [each for each in self._differences(quota) if not self._is_left(quota, each)]
@@ -299,7 +299,7 @@ class _Comparison:
 
     def _affected(self, alive: Sequence[Quota]) -> Iterator[AffectedOpening]:
         for opening in sorted(self._openings, key=lambda each: each.terms.opens_at_ms):
-            quotas = [quota for quota in alive if opening.terms.covers(quota.terms)]
+            quotas = [quota for quota in alive if opening.covers(quota.terms)]
             outside = sum(quota.id not in self._wanted for quota in quotas)
             moments = [
                 int(change.file)

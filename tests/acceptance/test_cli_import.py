@@ -294,3 +294,64 @@ def test_an_opening_whose_day_is_closed_is_named_and_stays(announced: Deployment
     assert [(each["outside"], each["joined"]) for each in plan["plan"]["openings"]] == [(8, 0)]
     assert announced.imports(*words, "--apply")["closed"] == 8
     assert len(announced.json("opening", "list", "--program", announced.program)) == 1
+
+
+WEEK = DAY + dt.timedelta(days=7 - DAY.weekday())  # a Monday
+WEEKLY = 'rule = "weekly"\nweekday = "fri"\ntime = "14:00"\nwaiting_room = { joins_before_min = 30 }'
+
+
+@pytest.fixture
+def called_off(deployment: Deployment) -> Deployment:
+    """The Monday of a week whose opening was called off."""
+    deployment.write(rule=WEEKLY, days=(WEEK, WEEK + dt.timedelta(days=1)))
+    (opening,) = deployment.imports("--from", str(WEEK), "--to", str(WEEK))["openings"]
+    deployment.json("opening", "cancel", opening, "--reason", "banjir")
+    return deployment
+
+
+def openings(deployment: Deployment) -> list[tuple[str, bool]]:
+    rows = deployment.json("opening", "list", "--program", deployment.program)
+    return [(each["id"], each["cancelled"]) for each in rows]
+
+
+@pytest.mark.parametrize("more", ["a later date", "one more office"])
+def test_quotas_that_are_added_after_an_opening_was_called_off_get_a_new_one(called_off: Deployment, more: str) -> None:
+    ((cancelled, _),) = openings(called_off)
+    before = called_off.json("opening", "show", cancelled)
+    closed = [each for each in called_off.json("quota", "show", called_off.program) if each["date"] == str(WEEK)]
+    assert all(each["closed"] for each in closed)
+    days = (WEEK, WEEK + dt.timedelta(days=1))
+    is_later = more == "a later date"
+    last = days[1] if is_later else WEEK
+    called_off.write(rule=WEEKLY, days=days, offices=("kanim", "ulp") if is_later else ("kanim", "ulp", "mpp"))
+    words = ("--from", str(WEEK), "--to", str(last))
+    done = called_off.imports(*words)
+    assert (done["openings"], done["kept"]) == ([f"{cancelled}-2"], 8), "what staff closed is kept and named"
+    assert openings(called_off) == [(cancelled, True), (f"{cancelled}-2", False)]
+    created = called_off.json("opening", "show", f"{cancelled}-2")
+    assert (created["opens_at"], created["waiting_room"], created["offices"]) == (before["opens_at"], True, [])
+    assert called_off.json("opening", "show", cancelled) == before, "it stays as it is"
+    after = called_off.json("quota", "show", called_off.program)
+    assert [each for each in after if each["closed"]] == closed
+    again = called_off.imports(*words)
+    assert (again["openings"], again["created"], again["applied"]) == ([], 0, True)
+    assert called_off.json("quota", "show", called_off.program) == after
+
+
+def test_an_opening_that_was_called_off_gets_no_successor_without_new_quotas(called_off: Deployment) -> None:
+    ((cancelled, _),) = openings(called_off)
+    words = ("--from", str(WEEK), "--to", str(WEEK))
+    done = called_off.imports(*words)
+    assert (done["openings"], done["created"], done["kept"]) == ([], 0, 8)
+    assert openings(called_off) == [(cancelled, True)]
+    text = called_off.call("program", "import", str(called_off.file), *words).output
+    assert "changed by staff, kept as staff set them: 8 quotas" in text
+
+
+def test_a_quota_that_staff_open_again_after_its_opening_was_called_off_gets_a_waiting_room(
+    called_off: Deployment,
+) -> None:
+    ((cancelled, _),) = openings(called_off)
+    called_off.json("quota", "set", called_off.quota(day=WEEK), "--reopen")
+    done = called_off.imports("--from", str(WEEK), "--to", str(WEEK))
+    assert (done["openings"], done["created"], done["kept"]) == ([f"{cancelled}-2"], 0, 7)

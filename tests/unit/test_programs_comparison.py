@@ -298,6 +298,16 @@ def test_another_moment_in_the_file_moves_no_opening() -> None:
     assert {each.terms.opens_at_ms for each in without.changed} == {FRIDAY_MS + 3_600_000}
 
 
+def test_a_cancelled_opening_keeps_the_quotas_that_closed_with_it_and_no_others() -> None:
+    later = program(opening={"rule": "weekly", "weekday": "fri", "time": "15:00"})
+    closed, *others = imported(program())
+    cancelled = msgspec.structs.replace(opening(), cancelled=True)
+    result = plan(later, [changed_by(closed, "staff:ani", closed=True), *others], openings=[cancelled])
+    assert [(each.quota.id, each.terms[0].term) for each in result.kept] == [(closed.id, "closed")]
+    assert [each.quota.id for each in result.changed] == [each.id for each in others]
+    assert [(each.quotas, each.elsewhere) for each in result.openings] == [(1, 1)]
+
+
 def test_a_paused_opening_keeps_its_quotas_beyond_its_end() -> None:
     later = program(opening={"rule": "weekly", "weekday": "mon", "time": "14:00", "weeks_ahead": 1})
     behind_ms = FRIDAY_MS + 3_600_001
