@@ -151,6 +151,7 @@ def _opening_row(affected: AffectedOpening) -> dict[str, Any]:
         "elsewhere_in_file": affected.elsewhere,
         "file_opens_at": [moment(at_ms) or "at once" for at_ms in affected.moments_ms],
         "outside": affected.outside,
+        "split_off": affected.split_off,
     }
 
 
@@ -179,6 +180,9 @@ def _print_plan(done: Import, zone: str) -> None:
     _print_list(f"not in the file, already closed: {counted(len(closed), 'quota')}", _outside_groups(closed))
     openings = [for_people(_opening_words(each, zone), zone) for each in plan.openings]
     _print_list(f"openings that differ from the file, not changed by an import: {len(openings)}", openings)
+    for each in plan.openings:
+        if each.split_off:
+            out.print(_split_words(each, zone))
     booked = [msgspec.structs.asdict(each) for each in done.booked]
     places = sum(each.places for each in done.booked)
     if plan.moved:
@@ -275,5 +279,18 @@ def _counts(group: Sequence[Changed | Outside]) -> dict[str, int]:
 
 
 def _opening_words(affected: AffectedOpening, zone: str) -> dict[str, Any]:
-    moments = (local_moment(moment(at_ms), ZoneInfo(zone)) or "at once" for at_ms in affected.moments_ms)
-    return {**_opening_row(affected), "file_opens_at": ", ".join(moments) or None}
+    row = {name: value for name, value in _opening_row(affected).items() if name != "split_off"}  # a sentence follows
+    return {**row, "file_opens_at": _moments(affected.moments_ms, zone) or None}
+
+
+def _split_words(affected: AffectedOpening, zone: str) -> str:
+    opening = affected.opening
+    return (
+        f"{counted(affected.split_off, 'new quota')} will open as the file says "
+        f"({_moments(affected.split_off_ms, zone)}), not with {opening.id} "
+        f"({_moments([opening.terms.opens_at_ms], zone)}): dates of one opening are now split between two"
+    )
+
+
+def _moments(moments_ms: Iterable[int], zone: str) -> str:
+    return ", ".join(local_moment(moment(at_ms), ZoneInfo(zone)) or "at once" for at_ms in moments_ms)

@@ -91,6 +91,8 @@ class AffectedOpening(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: int  # quotas of these that the file opens at another moment: they stay with the opening
     moments_ms: tuple[int, ...]  # the file's moments for those; 0: open from the start
     outside: int  # quotas of these that are not in the file
+    split_off: int  # new quotas that the file opens at one of its moments for the others, or at the one before a move
+    split_off_ms: tuple[int, ...]  # the moments of those
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,7 +225,7 @@ class _Comparison:
             changed=tuple(changed),
             kept=tuple(kept),
             outside=tuple(outside),
-            openings=tuple(self._affected(alive)),
+            openings=tuple(self._affected(alive, new)),
             unchanged=sum(quota.id in self._wanted and quota.id not in touched for quota in existing),
             over=sum(quota.id not in self._wanted for quota in over),
             past=len(missing) - len(new),
@@ -297,7 +299,8 @@ class _Comparison:
             return Why.DATE
         return Why.WINDOW
 
-    def _affected(self, alive: Sequence[Quota]) -> Iterator[AffectedOpening]:
+    def _affected(self, alive: Sequence[Quota], new: Iterable[SetQuota]) -> Iterator[AffectedOpening]:
+        added = [each.terms for each in new if each.terms is not None]
         for opening in sorted(self._openings, key=lambda each: each.terms.opens_at_ms):
             quotas = [quota for quota in alive if opening.covers(quota.terms)]
             outside = sum(quota.id not in self._wanted for quota in quotas)
@@ -308,11 +311,24 @@ class _Comparison:
                 for change in self._differences(quota)
                 if change.term == "opens_at_ms"
             ]
-            if outside or moments:
+            split_off = [] if opening.cancelled else self._split_off(opening, moments, added)
+            if outside or moments or split_off:
                 yield AffectedOpening(
                     opening=opening,
                     quotas=len(quotas),
                     elsewhere=len(moments),
                     moments_ms=tuple(sorted(set(moments))),
                     outside=outside,
+                    split_off=len(split_off),
+                    split_off_ms=tuple(sorted(set(split_off))),
                 )
+
+    def _split_off(self, opening: Opening, moments: Iterable[int], added: Iterable[QuotaTerms]) -> list[int]:
+        """The moments of new quotas that would open with this opening if it were at the file's moment."""
+        former = {*moments, opening.moved_from_ms} - {0, opening.terms.opens_at_ms}
+        offices = opening.terms.offices
+        return [
+            terms.opens_at_ms
+            for terms in added
+            if terms.opens_at_ms in former and (not offices or terms.office in offices)
+        ]

@@ -355,3 +355,20 @@ def test_a_quota_that_staff_open_again_after_its_opening_was_called_off_gets_a_w
     called_off.json("quota", "set", called_off.quota(day=WEEK), "--reopen")
     done = called_off.imports("--from", str(WEEK), "--to", str(WEEK))
     assert (done["openings"], done["created"], done["kept"]) == ([f"{cancelled}-2"], 0, 7)
+
+
+def test_a_second_opening_beside_one_that_staff_moved_is_named(deployment: Deployment) -> None:
+    days = (WEEK, WEEK + dt.timedelta(days=1))
+    deployment.write(rule=WEEKLY, days=days)
+    (moved,) = deployment.imports("--from", str(WEEK), "--to", str(WEEK))["openings"]
+    friday = WEEK - dt.timedelta(days=3)
+    deployment.json("opening", "move", moved, "--opens-at", f"{friday}T15:00:00+07:00")
+    plain = deployment.imports("--from", str(WEEK), "--to", str(WEEK))
+    assert [each["split_off"] for each in plain["plan"]["openings"]] == [0]
+    words = ("program", "import", str(deployment.file), "--from", str(days[1]), "--to", str(days[1]))
+    text = " ".join(deployment.call(*words).output.split())
+    assert (
+        f"8 new quotas will open as the file says ({friday} 14:00 WIB), not with {moved} ({friday} 15:00 WIB): dates of "
+        "one opening are now split between two"
+    ) in text
+    assert openings(deployment) == [(f"{moved}-2", False), (moved, False)]
