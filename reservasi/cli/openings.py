@@ -31,6 +31,8 @@ from reservasi.cli.program_by_program import Failed, end_with, program_by_progra
 from reservasi.errors import ConfigurationError
 from reservasi.model import Answer, MoveOpening, Opening, Outcome, Quota, SetOpening
 from reservasi.programs import RATE_PER_MIN_MAX
+from reservasi.tidying import name_character
+from reservasi.waiting_room import draw
 from reservasi.waiting_room.days import Days, days_between
 from reservasi.waiting_room.state import state_of
 
@@ -41,7 +43,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Openings: the moments at which quotas open, and their waiting rooms.", no_args_is_help=True)
 
-BEACON_CHARS_MAX = 200
 OpeningId = Annotated[str, typer.Argument(help="such as surabaya-20261204-1400")]
 FirstDate = Annotated[
     dt.datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="first date of its quotas; default: any")
@@ -293,10 +294,18 @@ def beacon(
     as_json: AsJson = False,
 ) -> None:
     """Mix an outside value into the draw: once, and before it opens."""
-    if not 0 < len(value) <= BEACON_CHARS_MAX or not value.isprintable():
-        raise typer.BadParameter(f"1 to {BEACON_CHARS_MAX} printable characters", param_hint="VALUE")
+    value = draw.tidy_beacon(value)
+    if not draw.is_beacon(value):
+        raise typer.BadParameter(_why_no_beacon(value), param_hint="VALUE")
     settings = configured(data_dir=data_dir, redis_url=redis_url, postgres_dsn=postgres_dsn)
     _change(settings, SetOpening(opening=opening, beacon=value, actor=cli_actor(), reason=reason), as_json=as_json)
+
+
+def _why_no_beacon(value: str) -> str:
+    wrong = next((each for each in value if not draw.is_beacon(each)), None)
+    why = f"it has {len(value)}" if value else "it is empty"
+    why = why if wrong is None else name_character(wrong)
+    return f"1 to {draw.BEACON_CHARS_MAX} ASCII characters, no spaces: {why}"
 
 
 @app.command("move")

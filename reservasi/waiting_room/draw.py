@@ -7,10 +7,16 @@ can repeat the computation from public data: an HMAC and integer arithmetic.
 
 import hashlib
 import hmac
+import re
 import secrets
+
+from reservasi.tidying import tidy_line
 
 SEED_BYTES = 32
 DRAW_BITS = 64  # of the HMAC; with 10^6 people each number's chance is even to one part in 10^13
+BEACON_CHARS_MAX = 256
+BEACON_PATTERN = rf"[!-~]{{1,{BEACON_CHARS_MAX}}}"  # one word of ASCII, so that everybody computes with the same bytes
+_BEACON = re.compile(BEACON_PATTERN)
 
 
 def new_seed() -> bytes:
@@ -20,6 +26,15 @@ def new_seed() -> bytes:
 def commitment(seed: bytes) -> str:
     """The public commitment to a seed: its SHA-256, 64 hex digits."""
     return hashlib.sha256(seed).hexdigest()
+
+
+def tidy_beacon(text: str) -> str:
+    """A beacon as it is pasted, without white space around it and without invisible characters."""
+    return tidy_line(text).strip(" \r\n")
+
+
+def is_beacon(text: str) -> bool:
+    return _BEACON.fullmatch(text) is not None
 
 
 def number(seed: bytes, ticket_id: str, beacon: str, joined: int) -> int:

@@ -268,11 +268,30 @@ def test_staff_lead_a_waiting_room(deployment: Deployment) -> None:
     assert (fixed["rate_per_min"], fixed["adaptive"]) == (45, False)
     adaptive = deployment.ok("opening", "rate", name, "0")
     assert (adaptive["rate_per_min"], adaptive["adaptive"]) == (600, True)
-    assert deployment.ok("opening", "beacon", name, "lottery 4711")["beacon"] == "lottery 4711"
-    assert deployment.ok("opening", "beacon", name, "lottery 4711")["beacon"] == "lottery 4711"
-    assert "is fixed" in deployment.fails("opening", "beacon", name, "lottery 4712")
-    assert "printable" in deployment.fails("opening", "beacon", name, "a\nb", code=2)
+    assert deployment.ok("opening", "beacon", name, "lottery:4711")["beacon"] == "lottery:4711"
+    assert deployment.ok("opening", "beacon", name, "\u00a0lottery:4711\u200b ")["beacon"] == "lottery:4711"
+    assert "is fixed" in deployment.fails("opening", "beacon", name, "lottery:4712")
     deployment.fails("opening", "rate", name, "-5", code=2)
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        ("a b", "U+0020 (SPACE)"),
+        ("a\u00a0b", "U+0020 (SPACE)"),
+        ("\u00e9", "U+00E9 (LATIN SMALL LETTER E WITH ACUTE)"),
+        ("a\nb", "U+000A (LINE FEED)"),
+        (" ", "it is empty"),
+        ("x" * 257, "it has 257"),
+    ],
+)
+def test_a_beacon_that_is_no_single_word_is_refused_and_can_still_be_entered(
+    deployment: Deployment, value: str, named: str
+) -> None:
+    name = deployment.create()["id"]
+    refused = deployment.fails("opening", "beacon", name, value, code=2)
+    assert f"1 to 256 ASCII characters, no spaces: {named}" in refused
+    assert deployment.ok("opening", "beacon", name, "x" * 256)["beacon"] == "x" * 256
 
 
 @pytest.mark.parametrize("words", [("show",), ("pause",), ("resume",), ("beacon", "x"), ("rate", "5")])

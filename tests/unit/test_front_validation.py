@@ -249,6 +249,18 @@ def test_nothing_but_nulls_changes_nothing(body: bytes) -> None:
     assert [finding.code for finding in refused.findings] == ["change-empty"]
 
 
+@pytest.mark.parametrize("typed", ["drand:3a7f", " drand:3a7f\u00a0", "\ufeffdrand:3a\u200b7f\r\n"])
+def test_a_beacon_is_tidied(typed: str) -> None:
+    assert read_beacon(json.dumps({"value": typed}).encode()) == ("drand:3a7f", "")
+
+
+@pytest.mark.parametrize("typed", ["", " ", "a b", "a\u00a0b", "a\nb", "\u00e9", "x" * 257, None, 7])
+def test_what_is_no_beacon_is_refused(typed: Any) -> None:
+    refused = refusal_of(lambda: read_beacon(json.dumps({"value": typed}).encode()))
+    assert refused is not None
+    assert [finding.pointer for finding in refused.findings] == ["/value"]
+
+
 def test_a_byte_order_mark_is_named() -> None:
     refused = refusal_of(lambda: read_confirm(b"\xef\xbb\xbf{}"))
     assert refused is not None

@@ -17,10 +17,10 @@ from reservasi.front.api.bodies import (
 )
 from reservasi.model import REASON_CHARS_MAX
 from reservasi.programs import OFFICES_MAX
+from reservasi.waiting_room.draw import BEACON_PATTERN
 from reservasi.waiting_room.state import OpeningState
 
 ALTCHA_CHARS_MAX = 4096
-BEACON_PATTERN = r"^[!-~]{1,256}$"
 JOINED_DESCRIPTION = (
     "People who joined before the opening. Counted about once a second, so that it may be a few seconds behind; final "
     "once "
@@ -171,7 +171,7 @@ class AdmissionBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class BeaconBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """An outside value that becomes part of the draw."""
 
-    value: Annotated[str, Meta(pattern=BEACON_PATTERN, examples=["2026-12-01:drand:3a7f"])]
+    value: Annotated[str, Meta(pattern=f"^{BEACON_PATTERN}$", examples=["2026-12-01:drand:3a7f"])]
     reason: StaffReason = UNSET
 
 

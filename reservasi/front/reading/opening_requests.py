@@ -8,7 +8,7 @@ from reservasi.front.api.bodies import ID_PATTERN
 from reservasi.front.api.languages import Text
 from reservasi.front.api.problem_catalogue import INVALID_REQUEST
 from reservasi.front.api.problems import Refused
-from reservasi.front.api.waiting_bodies import ALTCHA_CHARS_MAX, BEACON_PATTERN, NEW_OPENING_PATTERN, RATE_PER_MIN_MAX
+from reservasi.front.api.waiting_bodies import ALTCHA_CHARS_MAX, NEW_OPENING_PATTERN, RATE_PER_MIN_MAX
 from reservasi.front.reading.field_checks import check_birth_date, check_date_parameter, check_nik, parse_moment_ms
 from reservasi.front.reading.findings import (
     NOT_AN_ARRAY,
@@ -30,6 +30,7 @@ from reservasi.nik import tidy_nik
 from reservasi.programs import OFFICES_MAX
 from reservasi.reasons import tidy_reason
 from reservasi.tidying import tidy_date
+from reservasi.waiting_room.draw import BEACON_CHARS_MAX, BEACON_PATTERN, tidy_beacon
 
 _NOT_A_FLAG = Text("Harus true atau false.", "Must be true or false.")
 
@@ -174,11 +175,13 @@ BEACON = {
         text_check(
             "beacon",
             Text(
-                "Nilai: 1 sampai 256 karakter ASCII tanpa spasi.", "A value has 1 to 256 ASCII characters, no spaces."
+                f"Nilai: 1 sampai {BEACON_CHARS_MAX} karakter ASCII tanpa spasi.",
+                f"A value has 1 to {BEACON_CHARS_MAX} ASCII characters, no spaces.",
             ),
-            pattern=BEACON_PATTERN[1:-1],
+            pattern=BEACON_PATTERN,
         ),
         required=True,
+        tidy=tidy_beacon,
     ),
 }
 
