@@ -11,7 +11,7 @@ from reservasi.errors import FileFinding, ProgramFileError, UnreadableFile
 from reservasi.programs.checks import Draft, check
 from reservasi.programs.lines import line_of, lines_of
 from reservasi.programs.program import Holidays, Office, OpeningRule, Policies, Program
-from reservasi.programs.structure import Fault, faults
+from reservasi.programs.structure import Fault, faults, tidied
 from reservasi.text_files import NotUtf8, decode_text
 
 FILE_BYTES_MAX = 1_048_576
@@ -35,6 +35,7 @@ def read_program(path: Path) -> Program:
         raise _refused(path, 0, "TOML", "the file is nested too deeply") from error
     except ValueError as error:  # TOMLDecodeError, and plain ValueError, such as for a number with thousands of digits
         raise _refused(path, *_syntax_finding(str(error), text)) from error
+    data = tidied(data, Program)
     program_faults = list(faults(data, Program, ""))
     program_faults += check(_draft(data, program_faults))
     if program_faults:

@@ -30,6 +30,7 @@ EndOfWindow = Annotated[
     str,
     Meta(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)\Z", description='a time such as "15:00", at most "24:00"'),
 ]  # "24:00" is midnight at the end of the day
+FOR_PEOPLE = {"for_people": True}  # marks texts of a program file that are tidied when it is read
 Words = Annotated[
     str,
     Meta(
@@ -37,6 +38,7 @@ Words = Annotated[
         max_length=200,
         pattern=r"^[^\x00-\x1f\x7f]*\Z",
         description="1 to 200 characters, none of them a control character",
+        extra=FOR_PEOPLE,
     ),
 ]  # a name or an address
 Places = Annotated[int, Meta(ge=0, le=model.CAPACITY_MAX)]

@@ -10,9 +10,28 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
+from reservasi.programs.program import FOR_PEOPLE
+from reservasi.tidying import tidy_line
+
 Fault: TypeAlias = tuple[str, str]  # path; error, with the allowed values
 
 _SHOWN_MAX = 60  # characters of a wrong value that a message repeats
+
+
+def tidied(value: Any, expected: Any) -> Any:
+    """`value`, as read by `tomllib`, with each of its texts `FOR_PEOPLE` tidied; a wrong part is returned unchanged.
+
+    A union of tables has no such text.
+    """
+    plain, meta = _unwrap(expected)
+    if isinstance(value, str) and meta is not None and meta.extra == FOR_PEOPLE:
+        return tidy_line(value)
+    if isinstance(value, dict) and _is_struct(plain):
+        types = typing.get_type_hints(plain, include_extras=True)
+        return {key: tidied(item, types.get(key)) for key, item in value.items()}
+    if isinstance(value, list) and typing.get_origin(plain) is tuple:
+        return [tidied(item, typing.get_args(plain)[0]) for item in value]
+    return value
 
 
 def faults(value: object, expected: Any, path: str) -> Iterator[Fault]:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 
+import msgspec
 import pytest
 
 from reservasi.bootstrap.commands import open_operations
@@ -214,6 +215,27 @@ def test_a_quota_is_not_opened_again_over_another_window(deployment: Deployment)
     assert deployment.show(half_past)["closed"]
     deployment.json("quota", "close", deployment.quota("0800"))
     assert not deployment.json("quota", "set", half_past, "--reopen")["closed"]
+
+
+def test_a_text_with_a_no_break_space_is_stored_tidied_also_over_an_older_one(deployment: Deployment) -> None:
+    messy = "Jl.\u00a0Contoh 1\u200b "
+    deployment.file.write_text(deployment.file.read_text().replace("Jl. Contoh 1", messy))
+
+    async def store_untidied() -> None:
+        async with open_operations(load()) as operations:
+            program = await operations.program(deployment.program)
+            offices = tuple(msgspec.structs.replace(each, address=messy) for each in program.offices)
+            await operations.records.save_program(msgspec.structs.replace(program, offices=offices))
+
+    async def addresses() -> list[str]:
+        async with open_operations(load()) as operations:
+            return [each.address for each in (await operations.program(deployment.program)).offices]
+
+    run(store_untidied())
+    for _ in range(2):
+        again = deployment.imports()
+        assert (again["created"], again["unchanged"]) == (0, 16)
+        assert run(addresses()) == ["Jl. Contoh 1"] * 2
 
 
 def test_later_dates_that_have_quotas_are_compared_unless_a_last_date_is_named(deployment: Deployment) -> None:

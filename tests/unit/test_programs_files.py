@@ -455,3 +455,29 @@ def test_whatever_stands_in_a_file_is_read_or_refused(tmp_path: Path, line: int,
         files.read_program(path)
     except ProgramFileError as refused:
         assert refused.findings  # noqa: PT017 - both ends are right, any other fault is not
+
+
+def test_texts_for_people_are_tidied(tmp_path: Path) -> None:
+    path = tmp_path / "program.toml"
+    messy = GOOD.replace('"Jl. Satu 1"', '"\ufeffJl.\u00a0Satu\t1\u200b "').replace('"Kantor"', '"Kan\u200btor\u00a0A"')
+    messy = messy.replace('"Daring"', '" Daring\u00a0"').replace('"Asia/Jakarta"', '"Asia/Jakarta\u00a0"')
+    path.write_text(messy)
+    office = files.read_program(path).offices[0]
+    assert (office.address, office.name.id) == ("Jl. Satu 1", "Kantor A")
+    path.write_text(GOOD.replace('"Kantor"', '"Kantor A"'))
+    tidy = files.read_program(path)
+    path.write_text(messy)
+    assert files.read_program(path) == tidy
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u200b"])
+def test_a_text_of_which_nothing_is_left_is_refused(tmp_path: Path, blank: str) -> None:
+    ((line, field, message),) = findings(tmp_path, GOOD.replace('"Jl. Satu 1"', f'"{blank}"'))
+    assert (line, field) == (35, "offices[0].address")
+    assert "1 to 200 characters" in message
+
+
+def test_what_is_written_for_machines_is_not_tidied(tmp_path: Path) -> None:
+    assert [field for _, field, _ in findings(tmp_path, GOOD.replace('id = "kanim"', 'id = "kanim\u00a0"'))] == [
+        "offices[0].id"
+    ]
