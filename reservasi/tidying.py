@@ -48,6 +48,11 @@ def tidy_line(text: str) -> str:
     return plain if len(plain) > TIDIED_CHARS_MAX else _SPACES.sub(" ", plain).strip(" ")
 
 
+def plain_spaces(text: str) -> str:
+    """A text in which spaces of any kind are single plain ones, and everything else is unchanged."""
+    return _SPACES.sub(" ", text)
+
+
 def without_marks(text: str) -> str:
     """A text without invisible characters, each space a plain one, apostrophes and hyphens as on a keyboard."""
     if len(text) > TIDIED_CHARS_MAX:

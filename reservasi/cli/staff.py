@@ -17,6 +17,7 @@ from reservasi.cli.output import AsJson, DataDir, PostgresDsn, show, show_rows
 from reservasi.errors import ConfigurationError
 from reservasi.logs import get_logger
 from reservasi.model import SCOPES_OF_ROLE, StaffRole, StaffScope
+from reservasi.tidying import name_character, plain_spaces
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.records import RecordsOperations
@@ -41,11 +42,15 @@ def _open(settings: Settings) -> AbstractAsyncContextManager[RecordsOperations]:
 
 
 def _named(name: str) -> str:
-    """A name with single spaces, as it is stored."""
-    tidied = " ".join(name.split())
-    if not tidied or len(tidied) > NAME_CHARS_MAX or not name.isprintable():
-        raise typer.BadParameter(f"1 to {NAME_CHARS_MAX} printable characters: the name is recorded with each change")
-    return tidied
+    """A name with single plain spaces, as it is stored; other characters stay, so that an older name is found."""
+    tidied = plain_spaces(name).strip(" ")
+    wrong = next((each for each in tidied if not each.isprintable()), None)
+    if tidied and len(tidied) <= NAME_CHARS_MAX and wrong is None:
+        return tidied
+    why = f"it has {len(tidied) if wrong is None else name_character(wrong)}" if tidied else "it is empty"
+    raise typer.BadParameter(
+        f"1 to {NAME_CHARS_MAX} printable characters, since the name is recorded with each change: {why}"
+    )
 
 
 def _duration(words: str) -> dt.timedelta | None:

@@ -57,6 +57,26 @@ def _key(api_key: str) -> StaffRow | None:
     return run(work())
 
 
+def test_spaces_of_any_kind_in_a_name_are_plain_ones(commands: Commands) -> None:
+    assert commands.ok("staff", "add", "\u00a0ani\u00a0 budi\u202f")["name"] == "ani budi"
+    assert commands.ok("staff", "revoke", "ani\u00a0budi")["name"] == "ani budi"
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("k1\u200b", "it has U+200B (ZERO WIDTH SPACE)"),
+        ("k\n1", "it has U+000A (LINE FEED)"),
+        ("\u00a0", "it is empty"),
+        ("k" * 65, "it has 65"),
+    ],
+)
+def test_a_name_that_cannot_be_stored_says_why(commands: Commands, name: str, named: str) -> None:
+    done = commands.call("staff", "add", name)
+    assert done.exit_code == 2
+    assert f"1 to 64 printable characters, since the name is recorded with each change: {named}" in done.output
+
+
 def test_a_key_is_limited_listed_renamed_rotated_and_revoked(commands: Commands) -> None:
     commands.ok("program", "import", str(commands.file), *ONE_DAY)
     limits = ("--scope", "read", "--scope", "quotas", "--program", commands.program, "--expires", "90d")
