@@ -12,9 +12,16 @@ from hypothesis import strategies as st
 
 from reservasi.front.api.problem_catalogue import INVALID_REQUEST
 from reservasi.front.api.problems import FINDINGS_MAX, Refused, problem_body
-from reservasi.front.reading.field_checks import APPLICANT, check_birth_date, check_name, check_nik, parse_moment_ms
-from reservasi.front.reading.findings import Findings, has_repeated_keys, read_json, read_object
-from reservasi.front.reading.opening_requests import read_admission, read_beacon, read_join, read_opening
+from reservasi.front.reading.field_checks import (
+    APPLICANT,
+    CLAIM,
+    check_birth_date,
+    check_name,
+    check_nik,
+    parse_moment_ms,
+)
+from reservasi.front.reading.findings import NOT_TEXT, Field, Findings, has_repeated_keys, read_json, read_object
+from reservasi.front.reading.opening_requests import BEACON, JOIN, read_admission, read_beacon, read_join, read_opening
 from reservasi.front.reading.reservation_requests import (
     ClaimBodyReader,
     idempotency_key,
@@ -247,6 +254,31 @@ def test_nothing_but_nulls_changes_nothing(body: bytes) -> None:
     refused = refusal_of(lambda: read_quota_change(body, QUOTA, 0))
     assert refused is not None
     assert [finding.code for finding in refused.findings] == ["change-empty"]
+
+
+@pytest.mark.parametrize("value", [None, True, [], {}])
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        *((fields, name) for fields in (APPLICANT, JOIN) for name in fields if fields[name].required),
+        (CLAIM, "quota"),
+        (BEACON, "value"),
+    ],
+)
+def test_what_is_neither_text_nor_a_number_is_not_called_a_number(
+    fields: dict[str, Field], name: str, value: object
+) -> None:
+    wrong = fields[name].check(value)
+    assert wrong is not None
+    assert wrong.code.endswith("-type")
+    assert wrong.detail == NOT_TEXT
+
+
+@pytest.mark.parametrize("number", [int(NIK), 3.5])
+def test_a_nik_without_quotation_marks_is_called_a_number(number: float) -> None:
+    wrong = check_nik(number)
+    assert wrong is not None
+    assert (wrong.code, wrong.detail.en) == ("nik-type", "The NIK must be a string, not a number.")
 
 
 @pytest.mark.parametrize("typed", ["drand:3a7f", " drand:3a7f\u00a0", "\ufeffdrand:3a\u200b7f\r\n"])

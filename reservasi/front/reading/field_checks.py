@@ -60,10 +60,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def check_nik(value: Any) -> Wrong | None:
     """A NIK: 16 ASCII digits with a known region and a real birth date (women: day + 40)."""
     if type(value) is not str:
-        return Wrong(
-            "nik-type",
-            Text("NIK harus berupa teks dalam tanda kutip, bukan angka.", "The NIK must be a string, not a number."),
-        )
+        return Wrong("nik-type", _NIK_AS_NUMBER if type(value) in (int, float) else NOT_TEXT)
     if len(value) != NIK_DIGITS:
         return Wrong("nik-length", Text("NIK harus terdiri atas 16 angka.", "A NIK has exactly 16 digits."))
     if not (value.isascii() and value.isdigit()):
@@ -77,6 +74,11 @@ def check_nik(value: Any) -> Wrong | None:
             ),
         )
     return None
+
+
+_NIK_AS_NUMBER = Text(
+    "NIK harus berupa teks dalam tanda kutip, bukan angka.", "The NIK must be a string, not a number."
+)
 
 
 def tidy_name(text: str) -> str:
