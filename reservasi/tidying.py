@@ -23,6 +23,7 @@ _TYPOGRAPHIC = {
 }
 _FULL_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(0x5E)}
 _PHONE_SEPARATORS = re.compile(r"[ ().\-/\u2012-\u2015\u2212]+")
+_SEPARATORS_BUT_SLASH = re.compile(r"[ ().\-\u2012-\u2015\u2212]+")
 _TRUNK_ZERO = re.compile(r"^(\+[0-9]{1,3}[ .-]?)\(0\)")  # +62 (0)21: the 0 is dialled within the country only
 _PHONE_DIGITS_MIN = 6
 _CONTROLS = {
@@ -96,15 +97,29 @@ def tidy_reference(text: str) -> str:
 
 
 def tidy_phone(text: str) -> str:
-    """A telephone number as digits only, after a plus if there was one."""
+    """A telephone number as digits only, after a plus if there was one.
+
+    A slash behind an area code is removed. One between parts that could each be a number stays, so that it is refused.
+    """
     digits = text[1:] if text[:1] == "+" else text
     if digits.isascii() and digits.isdigit():
         return text  # the usual form
     plain = ascii_digits(tidy_line(text))
     if len(plain) > TIDIED_CHARS_MAX:
         return plain
-    number = _PHONE_SEPARATORS.sub("", _TRUNK_ZERO.sub(r"\1", plain))
+    number = _TRUNK_ZERO.sub(r"\1", plain)
+    if _has_two_numbers(number):
+        return _SEPARATORS_BUT_SLASH.sub("", number)
+    number = _PHONE_SEPARATORS.sub("", number)
     return number if len(number) > _PHONE_DIGITS_MIN else _PHONE_SEPARATORS.sub("", plain)
+
+
+def _has_two_numbers(text: str) -> bool:
+    """Whether slashes divide a text into parts of which two have the digits of a whole telephone number."""
+    if "/" not in text:
+        return False
+    digits = [sum("0" <= each <= "9" for each in part) for part in text.split("/")]
+    return sum(count >= _PHONE_DIGITS_MIN for count in digits) > 1
 
 
 def unusable_character(text: str) -> str | None:

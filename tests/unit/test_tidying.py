@@ -108,6 +108,8 @@ def test_what_cannot_be_tidied_is_named(typed: str, character: str) -> None:
         ("\u202a+62 812-3456-7890\u202c", "+6281234567890"),
         ("0812.3456.7890 ", "081234567890"),
         ("021/5551234", "0215551234"),
+        ("021.555/1234", "0215551234"),
+        ("+62 21 / 555 1234", "+62215551234"),
         ("0812 \u2013 3456 \u2013 7890", "081234567890"),
         ("(+62) 21 5551234", "+62215551234"),
         ("+62 (0)21 555 1234", "+62215551234"),
@@ -134,6 +136,10 @@ def test_a_phone_number_is_its_digits(typed: str, kept: str) -> None:
         ("12345", "6"),
         ("1" * 21, "20"),
         ("+", "6"),
+        ("08123456789, 0812999", "U+002C (COMMA)"),
+        ("08123456789; 0812999", "U+003B (SEMICOLON)"),
+        ("08123456789 & 0812999", "U+0026 (AMPERSAND)"),
+        ("08123456789 atau 0812999", "U+0061 (LATIN SMALL LETTER A)"),
     ],
 )
 def test_what_is_no_phone_number_says_why(typed: str, named: str) -> None:
@@ -142,6 +148,25 @@ def test_what_is_no_phone_number_says_why(typed: str, named: str) -> None:
     assert wrong.code == "phone-invalid"
     assert named in wrong.detail.id
     assert named in wrong.detail.en
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "08123456789 / 0812999",
+        "08123456789/08129991234",
+        "+62 812 3456 789 / 0812-9991-234",
+        "021/5551234/5559876",
+        "(021) 555-1234 / 555987",
+        "08123456789 \uff0f 0812999",
+    ],
+)
+def test_two_phone_numbers_are_not_joined(typed: str) -> None:
+    wrong = check_phone(tidy_phone(typed))
+    assert wrong is not None
+    assert wrong.code == "phone-invalid"
+    assert "one phone number" in wrong.detail.en
+    assert "satu nomor telepon" in wrong.detail.id
 
 
 def test_a_reference_of_digits_has_no_spaces() -> None:

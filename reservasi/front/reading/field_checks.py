@@ -217,6 +217,8 @@ def check_phone(value: Any) -> Wrong | None:
     character = next((each for each in digits if not "0" <= each <= "9"), None)
     if character is None:
         return Wrong("phone-invalid", _PHONE_FORM)
+    if character == "/":  # tidying keeps it only between two numbers
+        return Wrong("phone-invalid", _TWO_PHONES)
     return Wrong(
         "phone-invalid",
         Text(
@@ -226,6 +228,10 @@ def check_phone(value: Any) -> Wrong | None:
     )
 
 
+_TWO_PHONES = Text(
+    "Isi satu nomor telepon saja, tanpa garis miring (/) di antara dua nomor.",
+    "Give one phone number only, without a slash (/) between two numbers.",
+)
 _PHONE_FORM = Text(
     f"Nomor telepon terdiri atas {PHONE_DIGITS_MIN} sampai {PHONE_DIGITS_MAX} angka.",
     f"A phone number has {PHONE_DIGITS_MIN} to {PHONE_DIGITS_MAX} digits.",
