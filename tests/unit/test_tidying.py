@@ -89,6 +89,7 @@ def test_a_name_that_is_taken_is_tidy(text: str) -> None:
         ("Siti \u2764\ufe0f", "U+2764 (HEAVY BLACK HEART)"),
         ("\ue000", "U+E000"),
         ("\u200b", "U+200B (ZERO WIDTH SPACE)"),
+        ("\u00a0\u200b", "U+200B (ZERO WIDTH SPACE)"),
     ],
 )
 def test_what_cannot_be_tidied_is_named(typed: str, character: str) -> None:
@@ -97,6 +98,13 @@ def test_what_cannot_be_tidied_is_named(typed: str, character: str) -> None:
     assert wrong.code == "name-characters"
     assert character in wrong.detail.id
     assert character in wrong.detail.en
+
+
+@pytest.mark.parametrize("typed", [" ", "\u00a0", "\t", "\u3000 \u00a0", "\u00a0" * 200])
+def test_a_name_of_spaces_of_any_kind_has_only_spaces(typed: str) -> None:
+    wrong = check_name(tidy_name(typed))
+    assert wrong is not None
+    assert (wrong.code, wrong.detail.en) == ("name-characters", "The name has only spaces.")
 
 
 @pytest.mark.parametrize(

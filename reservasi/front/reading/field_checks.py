@@ -37,6 +37,7 @@ from reservasi.model import CAPACITY_MAX
 from reservasi.nik import NIK_DIGITS, is_known, tidy_nik
 from reservasi.tidying import (
     name_character,
+    plain_spaces,
     tidy_date,
     tidy_line,
     tidy_phone,
@@ -82,8 +83,10 @@ _NIK_AS_NUMBER = Text(
 
 
 def tidy_name(text: str) -> str:
-    """A name on one line; a text of which nothing is left is returned unchanged, so that its fault can be reported."""
-    return tidy_line(text) or text
+    """A name on one line; of a text of which nothing is left only the spaces are made plain, so that its fault can be
+    reported.
+    """
+    return tidy_line(text) or plain_spaces(text)
 
 
 def check_name(value: Any) -> Wrong | None:
