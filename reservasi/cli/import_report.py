@@ -60,6 +60,7 @@ def detailed(done: Import) -> dict[str, Any]:
         "closed": done.closed,
         "plan": {
             "new": len(plan.new),
+            "new_closed": [each.quota for each in plan.new_closed],
             "changed": [_changed_row(each) for each in plan.changed],
             "kept": [_kept_row(each) for each in plan.kept],
             "outside": [_outside_row(each) for each in plan.outside],
@@ -166,6 +167,8 @@ def _value(term: str, value: int | bool | str) -> int | bool | str | None:
 def _print_plan(done: Import, zone: str) -> None:
     plan, would = done.plan, " (planned)" if done.stopped else ""
     _print_list(f"new{would}: {counted(len(plan.new), 'quota')}", [])
+    if plan.new_closed:
+        out.print(f"of these created closed{would}, since staff closed their time: {len(plan.new_closed)}")
     _print_list(f"changed{would}: {counted(len(plan.changed), 'quota')}", _changed_groups(plan.changed))
     _print_list(
         f"changed by staff, kept as staff set them: {counted(len(plan.kept), 'quota')}",

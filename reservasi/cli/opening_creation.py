@@ -153,7 +153,7 @@ def _uncovered(snapshot: Snapshot, quotas: Iterable[Quota]) -> dict[int, tuple[s
     moments: dict[int, set[str]] = {}
     for quota in quotas:
         terms = quota.terms
-        if terms.opens_at_ms <= snapshot.now_ms:
+        if terms.closed or terms.opens_at_ms <= snapshot.now_ms:
             continue
         if not any(each.covers(terms) for each in at_moment.get(terms.opens_at_ms, ())):
             moments.setdefault(terms.opens_at_ms, set()).add(terms.office)

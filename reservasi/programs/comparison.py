@@ -4,6 +4,9 @@ Three values of each term are compared: the file's, the ledger's, and the value 
 (`Quota.imported`). If the ledger's value equals neither of the others, somebody changed it by hand, and the import
 leaves it. A quota whose window is not in the file is `Outside`: the import closes it and cancels no reservation in it.
 It must be closed because windows of one line (office, service, channel) must not overlap.
+
+Time that staff closed stays closed: a new quota in it is created closed, so that other slot lengths or a further
+service do not open a day again that staff had closed.
 """
 
 import datetime as dt
@@ -110,6 +113,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     moved: tuple[Quota, ...] = ()  # quotas with bookings whose window the file's time zone moves
 
     @property
+    def new_closed(self) -> list[SetQuota]:
+        """The new quotas that are created closed, since staff closed their time."""
+        return [each for each in self.new if each.terms is not None and each.terms.closed]
+
+    @property
     def closing(self) -> list[Outside]:
         """The quotas that the import closes."""
         return [each for each in self.outside if each.closes]
@@ -122,7 +130,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def says_more(self) -> bool:
         """Whether there is anything other than new, unchanged and past quotas."""
-        return bool(self.changed or self.kept or self.outside or self.openings or self.moved)
+        return bool(self.changed or self.kept or self.outside or self.openings or self.moved or self.new_closed)
 
 
 def compare(
@@ -152,10 +160,11 @@ def moved_by_zone(former: Program | None, program: Program, quotas: Iterable[Quo
 def by_hand(quota: Quota, term: str) -> bool:
     """Whether somebody changed the term after an import had set it.
 
-    Also true where an earlier version did not store what the import had set.
+    Also true where an earlier version did not store what the import had set, and where an import created the quota
+    closed, since staff had closed its time.
     """
     if not quota.imported:
-        return quota.counts.version > 1
+        return quota.counts.version > 1 or (term == "closed" and quota.terms.closed)
     imported = quota.imported[STAFF_TERMS.index(term)]
     return imported in (NOT_KNOWN,) or imported != int(getattr(quota.terms, term))
 
@@ -196,6 +205,28 @@ def _overlap(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return one[0] < other[1] and other[0] < one[1]
 
 
+class _ClosedTimes:
+    """The times that staff closed: windows of a line, and days of an office on which they closed every quota."""
+
+    def __init__(self, quotas: Iterable[Quota]) -> None:
+        self._windows: defaultdict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
+        self._days: set[tuple[str, str]] = set()
+        other_days: set[tuple[str, str]] = set()
+        for quota in quotas:
+            terms = quota.terms
+            if terms.closed and by_hand(quota, "closed"):
+                self._windows[_line(terms)].append(_window(terms))
+                self._days.add((terms.office, terms.date))
+            else:
+                other_days.add((terms.office, terms.date))
+        self._days -= other_days
+
+    def contain(self, terms: QuotaTerms) -> bool:
+        """Whether a window overlaps one of them."""
+        windows = self._windows.get(_line(terms), ())
+        return (terms.office, terms.date) in self._days or any(_overlap(_window(terms), each) for each in windows)
+
+
 class _Comparison:
     """One pass over the quotas of a range."""
 
@@ -207,11 +238,13 @@ class _Comparison:
         self._windows: Mapping[tuple[str, str, str, str], list[tuple[int, int]]] = self._windows_by_line()
         self._openings = [each for each in openings if not each.ended(now_ms)]
         self._working_days = WorkingDays(program.holidays)
+        self._closed_times = _ClosedTimes(())
 
     def plan(self, existing: list[Quota]) -> Plan:
         """Put every quota into the plan; a quota may be changed in one term and kept in another."""
         over = [quota for quota in existing if self._is_over(quota.terms)]
         alive = [quota for quota in existing if not self._is_over(quota.terms)]
+        self._closed_times = _ClosedTimes(alive)
         inside = [quota for quota in alive if quota.id in self._wanted]
         changed = [each for quota in inside if (each := self._changed(quota)) is not None]
         kept = [left for quota in existing if quota.id in self._wanted and (left := self._kept(quota)) is not None]
@@ -219,7 +252,7 @@ class _Comparison:
         existing_ids = {quota.id for quota in existing}
         touched = {each.quota.id for each in changed} | {left.quota.id for left in kept}
         missing = [each for each in self._commands if each.quota not in existing_ids]
-        new = tuple(each for each in missing if each.terms is not None and not self._is_over(each.terms))
+        new = tuple(self._new(each) for each in missing if each.terms is not None and not self._is_over(each.terms))
         return Plan(
             new=new,
             changed=tuple(changed),
@@ -231,6 +264,12 @@ class _Comparison:
             past=len(missing) - len(new),
             total=len(self._commands),
         )
+
+    def _new(self, command: SetQuota) -> SetQuota:
+        terms = command.terms
+        if terms is None or not self._closed_times.contain(terms):
+            return command
+        return msgspec.structs.replace(command, terms=msgspec.structs.replace(terms, closed=True))
 
     def _windows_by_line(self) -> Mapping[tuple[str, str, str, str], list[tuple[int, int]]]:
         windows: defaultdict[tuple[str, str, str, str], list[tuple[int, int]]] = defaultdict(list)
@@ -251,8 +290,13 @@ class _Comparison:
             yield TermChange(term, here, there)
 
     def _is_left(self, quota: Quota, change: TermChange) -> bool:
-        """Whether the import leaves the term: it was changed by hand, or the quota belongs to an opening."""
-        return change.term in STAFF_TERMS and (self._is_openings(quota, change) or by_hand(quota, change.term))
+        """Whether the import leaves the term: it was changed by hand, as other quotas of its time were, or the quota
+        belongs to an opening.
+        """
+        if change.term not in STAFF_TERMS:
+            return False
+        is_closed_time = change.term == "closed" and quota.terms.closed and self._closed_times.contain(quota.terms)
+        return is_closed_time or self._is_openings(quota, change) or by_hand(quota, change.term)
 
     def _is_openings(self, quota: Quota, change: TermChange) -> bool:
         return change.term == "opens_at_ms" and any(each.covers(quota.terms) for each in self._openings)

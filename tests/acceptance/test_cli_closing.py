@@ -28,6 +28,20 @@ def test_a_day_of_an_office_is_closed_in_one_call(deployment: Deployment) -> Non
     assert "reservasi reservation cancel ID" in text.output
 
 
+def test_a_closed_day_stays_closed_when_an_import_changes_its_windows(deployment: Deployment) -> None:
+    deployment.json("quota", "close", deployment.program, "--office", "kanim", "--date", str(DAY))
+    for slot_minutes in (30, 40, 60):
+        deployment.write(slot_minutes=slot_minutes)
+        done = deployment.imports(*DATES, "--apply")
+        assert deployment.open_windows() == []
+        assert deployment.open_windows(day=NEXT_DAY) != []
+        assert {deployment.show(each)["closed"] for each in done["plan"]["new_closed"]} <= {True}
+        deployment.is_settled()
+    deployment.write(slot_minutes=20)
+    text = deployment.call("program", "import", str(deployment.file), *DATES, "--apply").output
+    assert "of these created closed, since staff closed their time: 4" in text
+
+
 def test_closing_one_quota_says_who_is_booked_there(deployment: Deployment) -> None:
     quota, other = deployment.quota("0900"), deployment.quota("1000")
     booked = deployment.reserve(quota, places=2)

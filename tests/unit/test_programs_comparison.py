@@ -126,6 +126,51 @@ def open_windows(quotas: Iterable[Quota]) -> list[tuple[str, str, int]]:
     return sorted((quota.terms.start, quota.terms.end, quota.terms.capacity) for quota in alive)
 
 
+def closed_by_staff(quotas: Iterable[Quota], *starts: str) -> list[Quota]:
+    return [changed_by(each, "staff", closed=True) if each.terms.start in starts else each for each in quotas]
+
+
+SHORTER = [office(slot_minutes=30)]
+BOTH = [share(), share(service="ganti")]
+SERVICES = [{"id": "baru", "name": {"id": "t", "en": "t"}}, {"id": "ganti", "name": {"id": "t", "en": "t"}}]
+
+
+def test_a_window_that_staff_closed_stays_closed_with_other_slot_lengths() -> None:
+    existing = closed_by_staff(imported(program()), "09:00")
+    result = plan(program(offices=SHORTER), existing)
+    assert {each.terms.start for each in result.new_closed if each.terms} == {"09:30"}
+    quotas = after(result, existing)
+    assert not [each for each in open_windows(quotas) if "09:00" <= each[0] < "10:00"]
+    again = plan(program(offices=SHORTER), quotas)
+    assert not again.new
+    assert not again.changed
+    assert {each.quota.terms.start for each in again.kept} == {"09:00", "09:30"}
+    reopened = [changed_by(each, "staff", closed=False) if each.terms.start == "09:30" else each for each in quotas]
+    assert not plan(program(offices=SHORTER), reopened).changed
+
+
+@pytest.mark.parametrize(
+    "changes", [{"offices": SHORTER}, {"offices": [office(services=["baru", "ganti"], quotas=BOTH)]}]
+)
+def test_a_day_that_staff_closed_stays_closed(changes: dict[str, Any]) -> None:
+    existing = closed_by_staff(imported(program()), "08:00", "09:00", "10:00", "11:00")
+    changed = program(services=SERVICES, **changes)
+    result = plan(changed, existing, last=TUESDAY)
+    new = [each.terms for each in result.new if each.terms]
+    assert {terms.date for terms in new if terms.closed} == {MONDAY.isoformat()}
+    assert {terms.date for terms in new if not terms.closed} == {TUESDAY.isoformat()}
+    assert result.says_more
+    again = plan(changed, after(result, existing), last=TUESDAY)
+    assert (again.new, again.changed, again.closing) == ((), (), [])
+
+
+def test_what_an_import_closed_closes_no_new_window() -> None:
+    existing = imported(program())
+    narrow = program(offices=[office(hours={"mon": {"open": "08:00", "close": "10:00"}, "tue": HOURS})])
+    closed = after(plan(narrow, existing), existing)
+    assert not plan(program(offices=SHORTER), closed).new_closed
+
+
 def test_the_same_file_again_changes_nothing() -> None:
     result = plan(program(), imported(program()))
     assert (result.new, result.changed, result.kept, result.outside, result.unchanged) == ((), (), (), (), 4)
