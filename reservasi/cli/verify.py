@@ -63,6 +63,7 @@ def draw(
         misused(f"{url} is not an address that begins with http:// or https://")
     if not OPENING_ID.fullmatch(opening):
         misused(f"{opening} is not an opening's id: small letters, digits and dashes")
+    ticket, commitment = (text and text.strip() for text in (ticket, commitment))  # as they are pasted
     if commitment is not None and not COMMITMENT.fullmatch(commitment):
         misused("a commitment has 64 hex digits")
     if number is not None and ticket is None:

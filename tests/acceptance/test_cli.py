@@ -447,7 +447,9 @@ def test_the_doctor_names_what_is_not_well(schemaless: Deployment) -> None:
 
 
 def test_the_api_describes_itself_without_servers() -> None:
-    document = json.loads(CliRunner().invoke(app, ["openapi"]).stdout)
+    text = CliRunner().invoke(app, ["openapi"]).stdout
+    assert CliRunner().invoke(app, ["openapi", "--json"]).stdout == text
+    document = json.loads(text)
     assert document["openapi"].startswith("3.1")
     assert "/v1/reservations" in document["paths"]
 

@@ -44,7 +44,7 @@ async def test_the_numbers_that_the_service_acts_on_are_those_of_the_draw(stack:
     file = tmp_path / "tickets.jsonl"
     file.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(each) + "\r\n" for each in entries).encode())  # as on Windows
     ring = str(stack.worker.settings.secrets_path.parent)
-    report = await verify(room, "--tickets", str(file), "--commitment", noted, "--data-dir", ring, code=0)
+    report = await verify(room, "--tickets", str(file), "--commitment", f" {noted}\n", "--data-dir", ring, code=0)
     assert report["ok"] is True
     assert report["beacon"] == "round 4711"
     assert [each["number"] for each in report["tickets"]] == [each["number"] for each in entries]
