@@ -62,13 +62,17 @@ def check_count(counted: int, joined: int) -> None:
 
 
 async def prepare_answers(ground: Ground) -> None:
-    """One quota without places, and an opening that lies so far ahead that nobody waits so long."""
+    """One quota without places, and an opening of another one so far ahead that nobody waits so long."""
     async with open_operations(ground.settings) as operations, open_program(operations, PROGRAM) as group:
         terms = new_terms(operations.sealing, OPENING, OPENS_AT_MS, WaitingRoom(), joins_from_ms=1)
         emptied = await group.submit(SetQuota(quota=ground.read_quotas[0], capacity=0))
         created = await group.submit(SetOpening(opening=OPENING, terms=terms))
-    if (emptied.outcome, created.outcome) != (Outcome.QUOTA_SET, Outcome.OPENING_SET):
-        raise WrongResult(f"nothing can be refused or joined: {emptied.outcome}, {created.outcome}")
+        # Nobody can join an opening without quotas.
+        taken = SetQuota(quota=ground.read_quotas[-1], opens_at_ms=OPENS_AT_MS, closes_at_ms=0, taker=OPENING)
+        moved = await group.submit(taken)
+    if {emptied.outcome, moved.outcome} != {Outcome.QUOTA_SET} or created.outcome is not Outcome.OPENING_SET:
+        outcomes = f"{emptied.outcome}, {created.outcome}, {moved.outcome}"
+        raise WrongResult(f"nothing can be refused or joined: {outcomes}")
 
 
 async def measure_answers(bench: Bench, joiners: Joiners, meter: Meter, say: Say) -> dict[str, list[Pair]]:

@@ -68,9 +68,13 @@ class Group:
         """Whether a place remains in a quota that has not closed; it need not have opened yet."""
         return self._left.last_ms > now_ms
 
+    def is_closed(self, now_ms: int) -> bool:
+        """Whether each of its quotas is closed, by staff or by the clock."""
+        return self._bookable.last_ms <= now_ms
+
     def state(self, now_ms: int) -> QuotaState:
         """The best state of its quotas."""
-        if self._bookable.last_ms <= now_ms:
+        if self.is_closed(now_ms):
             return "closed"
         if self.opens_at_ms > now_ms:
             return "not-open"

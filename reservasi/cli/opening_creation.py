@@ -83,7 +83,8 @@ async def create_opening(
     """Create an opening and let the selected quotas open with it.
 
     Raises:
-        OpeningRefused: it lies in the past, its window or moment is not possible, or no quota is selected.
+        OpeningRefused: it lies in the past, its window or moment is not possible, or no quota that can be claimed is
+            selected.
         LedgerFenced: the program's ledger sells nothing now.
     """
     async with open_program(operations, program) as group:
@@ -96,6 +97,11 @@ async def create_opening(
         covered = [quota for quota in meant if not 0 < quota.terms.closes_at_ms <= terms.opens_at_ms]
         if not covered:
             raise OpeningRefused(f"all {len(meant)} selected quotas close before it opens: choose later dates")
+        if all(quota.terms.closed for quota in covered):
+            raise OpeningRefused(
+                f"all {len(covered)} selected quotas are closed: first reopen them with the same moment "
+                f"(quota set QUOTA --reopen --opens-at {moment(terms.opens_at_ms)})"
+            )
         elsewhere = [quota for quota in covered if quota.terms.opens_at_ms != terms.opens_at_ms]
         taken_from = _taken_from(elsewhere, snapshot)
         whole, takes = until_last_closing(terms, covered), places_left(elsewhere, terms.opens_at_ms)

@@ -34,7 +34,7 @@ from reservasi.programs import RATE_PER_MIN_MAX
 from reservasi.tidying import name_character
 from reservasi.waiting_room import draw
 from reservasi.waiting_room.days import Days, days_between
-from reservasi.waiting_room.state import state_of
+from reservasi.waiting_room.state import places_of, state_of
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
@@ -379,7 +379,7 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
     return {
         "id": opening.id,
         "program": program,
-        "state": state_of(opening, now_ms, sold_out=bool(covered) and remaining <= 0),
+        "state": state_of(opening, now_ms, places_of(covered, now_ms)),
         "opens_at": moment(terms.opens_at_ms),
         "joins_from": moment(terms.joins_from_ms),
         "ends_at": moment(terms.ends_at_ms),

@@ -403,6 +403,22 @@ def test_an_opening_is_called_off_for_good(deployment: Deployment) -> None:
     refused = [("move", name, "--opens-at", at(3)), ("pause", name), ("rate", name, "5"), ("beacon", name, "x")]
     for words in refused:
         assert f"{name} is cancelled permanently" in deployment.fails("opening", *words)
+    assert "selected quotas are closed: first reopen them" in deployment.refused("--office", "kanim")
+    reopened = next(quota["id"] for quota in deployment.quotas() if quota["opens_at"] == off["opens_at"])
+    deployment.ok("quota", "set", reopened, "--reopen", "--opens-at", at(1))
     again = deployment.create("--office", "kanim")
     assert again["id"] == f"{name}-2"
     assert (again["state"], again["quotas"]) == ("announced", off["quotas"])
+
+
+def test_an_opening_whose_quotas_are_closed_is_closed_until_one_is_reopened(deployment: Deployment) -> None:
+    later = (today() + dt.timedelta(days=4)).isoformat()
+    first = min(quota["date"] for quota in deployment.quotas() if quota["office"] == "kanim" and quota["date"] > later)
+    name = deployment.create("--office", "kanim", "--from", first, "--to", first, "--joins-from", "now")["id"]
+    assert deployment.ok("opening", "show", name)["state"] == "joining"
+    deployment.ok("quota", "close", deployment.program, "--date", first, "--office", "kanim")
+    assert deployment.ok("opening", "show", name)["state"] == "closed"
+    assert [each["state"] for each in deployment.openings() if each["id"] == name] == ["closed"]
+    closed = next(quota["id"] for quota in deployment.quotas() if quota["closed"])
+    deployment.ok("quota", "set", closed, "--reopen")
+    assert deployment.ok("opening", "show", name)["state"] == "joining"

@@ -59,8 +59,10 @@ async def test_what_staff_have_given_meanwhile_is_refused_to_nobody(
     after: dict[str, Any],
 ) -> None:
     """Another front, which has read of it, may have given the place that is asked for again here."""
-    room = await create_room(stack, opens_in_ms=SOON_MS, **before)
+    room = await create_room(stack, opens_in_ms=SOON_MS)
     body = await _of_who_waits(stack, room)
+    await stack.front.reservations.set_quota(SetQuota(quota=room.quota, **before))
+    await stack.seen(room.quota, lambda quota: quota.terms.closed or quota.remaining == 0)
     assert (await stack.claim(body, **headers)).status == 409
     async with unread(stack, monkeypatch) as read_on:
         answer = await stack.front.reservations.set_quota(SetQuota(quota=room.quota, **after))
@@ -150,8 +152,10 @@ async def test_an_opening_that_this_front_has_not_read_of_yet_is_not_missing(
     person = stack.applicant()
     bodies = {"POST": {"nik": person["nik"], "birth_date": person["birth_date"]}, "PUT": {"paused": True}}
     ask = stack.staff if method == "PUT" else stack.request
+    quota = await stack.quota()
     async with unread(stack, monkeypatch) as read_on:
-        name, _ = await create_opening(stack, Policy(rate_per_min=1))
+        name, opens_at_ms = await create_opening(stack, Policy(rate_per_min=1))
+        await stack.front.reservations.set_quota(SetQuota(quota=quota, opens_at_ms=opens_at_ms, taker=name))
         asking = asyncio.create_task(ask(method, path.format(id=name), json=bodies.get(method)))
         await stack.eventually(partial(_waits, stack))
         assert not asking.done()

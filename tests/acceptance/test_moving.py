@@ -148,7 +148,10 @@ async def test_what_was_called_off_does_not_count_places_that_another_opening_to
     day = "2027-05-09"  # of no other quota
     room = await create_room(stack, **ELSEWHERE, date=day)
     await changed(stack, room, cancelled=True, reason="banjir")
-    body = {"program": stack.program, "opens_at": moment(room.opens_at_ms + HOUR_MS), "from": day, "to": day}
+    opens_at = moment(room.opens_at_ms + HOUR_MS)
+    reopened = {"closed": False, "opens_at": opens_at}
+    assert (await stack.staff("PUT", f"/v1/staff/quotas/{room.quota}", json=reopened)).status == 200
+    body = {"program": stack.program, "opens_at": opens_at, "from": day, "to": day}
     reply = await stack.staff("POST", "/v1/staff/openings", json={**body, "offices": ["ulp-wiyung"]})
     assert reply.status == 201, reply.text
 

@@ -144,6 +144,7 @@ JOINS: tuple[tuple[str, str, Make, bool], ...] = (
     ("invalid-request", "person, overload", malformed_join, True),
     ("rate-limited", "network, sold out, person, overload", forwarded(joining("full", often=True)), True),
     ("joining-closed", "person, overload", joining("over", often=True), True),
+    ("closed", "person, overload", joining("all closed", often=True), True),
     ("opening-cancelled", "person, overload", joining("cancelled", often=True), True),
     ("no-waiting-room", "person, overload", joining("none", often=True), True),
     ("not-open", "person, overload", joining("soon", often=True), True),

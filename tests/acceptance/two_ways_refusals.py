@@ -168,6 +168,7 @@ JOINS: tuple[tuple[str, str, Make], ...] = (
     ("sold-out", "", joining("full")),
     ("no-waiting-room", "", joining("none")),
     ("joining-closed", "", joining("over")),
+    ("closed", "", joining("all closed")),
     ("opening-cancelled", "", joining("cancelled")),
     ("proof-of-work-required", "", joining("proof")),
     ("proof-of-work-invalid", "", joining("proof", altcha="x")),
@@ -175,6 +176,7 @@ JOINS: tuple[tuple[str, str, Make], ...] = (
 CHALLENGES: tuple[tuple[str, str, Make], ...] = (
     ("no-waiting-room", "", challenged("none")),
     ("joining-closed", "", challenged("over")),
+    ("closed", "", challenged("all closed")),
     ("opening-cancelled", "", challenged("cancelled")),
 )
 

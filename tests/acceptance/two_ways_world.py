@@ -144,6 +144,10 @@ class World:
                 await room.opened()
             elif kind == "full":
                 await room.until(lambda queue: queue["state"] == "sold_out")
+            elif kind == "all closed":
+                reply = await self.stack.staff("PUT", f"/v1/staff/quotas/{room.quota}", json={"closed": True})
+                assert reply.status == 200, reply.text
+                await room.until(lambda queue: queue["state"] == "closed")
             elif kind == "cancelled":
                 change = {"cancelled": True, "reason": "banjir", "reason_en": "a flood"}
                 reply = await self.stack.staff("PATCH", f"/v1/staff/openings/{room.id}", json=change)

@@ -7,6 +7,7 @@ from playwright.async_api import Locator, Page, expect
 
 from reservasi.front.views.quota_json import moment
 from tests.acceptance.conftest import Stack
+from tests.acceptance.test_closed_openings import change_quota
 from tests.acceptance.test_moving import changed
 from tests.acceptance.waiting import HOUR_MS, create_room
 from tests.browser.conftest import PHONE, Open
@@ -73,3 +74,27 @@ async def test_whoever_looks_on_is_told_that_it_moves_and_that_it_is_called_off(
     await expect(page.locator("[data-standing]")).to_contain_text("this ticket is no longer valid")
     await expect(page.locator("[data-join]")).to_be_hidden()
     await expect(page.get_by_role("timer")).to_be_hidden()
+
+
+async def test_a_closed_opening_cannot_be_joined_and_keeps_the_ticket_until_it_is_reopened(
+    stack: Stack, new_page: Open
+) -> None:
+    room = await create_room(stack, opens_in_ms=50_000)
+    ticket = await room.joined(stack.applicant())
+    await change_quota(stack, room.quota, closed=True)
+    await room.until(lambda queue: queue["state"] == "closed")
+    page = await new_page()
+    await page.goto(f"{stack.url}/openings/{room.id}")
+    await expect(page.locator("[data-state]")).to_have_text("Closed by the office")
+    await expect(page.locator("[data-join]")).to_be_hidden()
+    await page.locator("summary", has_text="I already have a ticket").click()
+    await page.locator("[data-paste]").get_by_label("Ticket").fill(ticket["ticket"])
+    await page.get_by_role("button", name="Use this ticket").click()
+    await expect(page.locator("[data-standing]")).to_contain_text("The office has closed all places")
+    await expect(page.locator("[data-ticket]")).to_have_text(ticket["ticket"])
+    await expect(page.get_by_role("timer")).to_be_hidden()
+    await change_quota(stack, room.quota, closed=False)
+    await room.until(lambda queue: queue["state"] == "joining")
+    await page.reload()
+    await expect(page.locator("[data-state]")).to_have_text("You can join; not open yet")
+    await expect(page.locator("[data-ticket]")).to_have_text(ticket["ticket"])

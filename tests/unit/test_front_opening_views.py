@@ -14,7 +14,7 @@ from reservasi.events import JournalEntry, OpeningSet, QuotaSet
 from reservasi.front.api.bodies import OpeningBody
 from reservasi.front.services import FrontServices
 from reservasi.front.views.answer_cache import AnswerCache
-from reservasi.front.views.openings import list_openings, listed_opening, next_openings
+from reservasi.front.views.openings import list_openings, listed_opening, next_openings, opening_state
 from reservasi.front.views.quota_json import moment
 from tests.ledgers import opening_of, terms
 
@@ -78,6 +78,24 @@ def test_the_clock_alone_turns_what_is_kept(pages: Pages) -> None:
         7999: 3 * ["sold-out"],
         8000: 3 * ["ended"],
     }
+
+
+def test_an_opening_is_closed_while_all_of_its_quotas_are(pages: Pages) -> None:
+    pages.view.tell(OpeningSet(seq=1, opening=OPENING))
+    pages.view.set("p.1", 3, opens_at_ms=1000, closes_at_ms=8000, closed=True)
+    pages.view.set("p.2", 3, opens_at_ms=1000, closes_at_ms=5000)
+    queue: list[str] = []
+    for at_ms in (600, 1000, 5000, 8000):
+        states = pages.states(at_ms)
+        queue.append(opening_state(pages.services, "p", OPENING, at_ms))
+        assert states == 3 * [{"joining": "not-open"}.get(queue[-1], queue[-1])]
+    assert queue == ["joining", "open", "closed", "ended"]
+
+
+def test_an_opening_without_quotas_is_closed(pages: Pages) -> None:
+    pages.view.tell(OpeningSet(seq=1, opening=OPENING))
+    assert pages.states(600) == ["closed", "closed"]  # no office lists it
+    assert opening_state(pages.services, "p", OPENING, 600) == "closed"
 
 
 def test_a_list_names_what_an_office_has(pages: Pages) -> None:

@@ -232,6 +232,7 @@ NOT_OPEN = ProblemType(
 CLOSED = ProblemType(
     name="closed",
     status=409,
+    members=("next_openings", "opening"),
     title=Text("Ditutup", "Closed"),
     detail=Text("Kuota ini tidak menerima pemesanan daring.", "This quota does not accept online bookings."),
     next=Text("Silakan pilih kuota lain dari GET /v1/availability.", "Choose another quota from GET /v1/availability."),

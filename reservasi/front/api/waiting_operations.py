@@ -117,7 +117,13 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         summary="A proof of work to solve before joining, as ALTCHA's widget takes it.",
         parameters=(_OPENING,),
         successes={200: Success(about="The challenge.", body=dict, headers=("Cache-Control",))},
-        problems=(waiting.NO_WAITING_ROOM, waiting.JOINING_CLOSED, waiting.OPENING_CANCELLED, *_READ),
+        problems=(
+            problems.CLOSED,
+            waiting.NO_WAITING_ROOM,
+            waiting.JOINING_CLOSED,
+            waiting.OPENING_CANCELLED,
+            *_READ,
+        ),
     ),
     Operation(
         id="join",
@@ -131,6 +137,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         problems=(
             *BODY_PROBLEMS,
             problems.NOT_FOUND,
+            problems.CLOSED,
             problems.NOT_OPEN,
             problems.SOLD_OUT,
             waiting.NO_WAITING_ROOM,

@@ -24,11 +24,11 @@ from reservasi.front.reading.opening_requests import read_move
 from reservasi.front.reading.request_parts import json_body
 from reservasi.front.services import FrontServices
 from reservasi.front.views.opening_reasons import cancelled_members, said_of_moves
+from reservasi.front.views.openings import opening_state
 from reservasi.front.views.quota_json import moment
 from reservasi.logs import get_logger
 from reservasi.model import Answer as LedgerAnswer
 from reservasi.model import MoveOpening, Opening, Outcome, StaffScope
-from reservasi.waiting_room.state import state_of
 
 log = get_logger()
 
@@ -101,7 +101,7 @@ def _body(services: FrontServices, program: str, opening: Opening) -> OpeningSta
     terms, now_ms = opening.terms, services.availability.now_ms(program)
     body = OpeningStateBody(
         id=opening.id,
-        state=state_of(opening, now_ms, sold_out=False),
+        state=opening_state(services, program, opening, now_ms),
         opens_at=moment(terms.opens_at_ms),
         joins_from=moment(terms.joins_from_ms),
         ends_at=moment(terms.ends_at_ms),

@@ -41,6 +41,12 @@ _NOTHING_MATCHES = Text(
     "Tidak ada kuota yang sesuai, atau semua kuota ditutup sebelum pembukaan.",
     "No quota matches, or all of them close before it opens.",
 )
+_ALL_CLOSED = Text(
+    "Semua kuota yang sesuai sedang ditutup, sehingga pembukaan ini tidak akan memiliki tempat. Buka kembali kuotanya "
+    "terlebih dahulu dengan `opens_at` yang sama.",
+    "All matching quotas are closed, so that the opening would have no places. First reopen them, with the same "
+    "`opens_at`.",
+)
 _ENDS_BEFORE = Text(
     "Ruang tunggu berakhir sebelum pembukaan, atau mulai sesudahnya.",
     "The waiting room would end before the opening, or begin after it.",
@@ -62,6 +68,8 @@ async def create(front: Front, request: Request) -> Answer:
     quotas = _meant(services, wanted)
     if not quotas:
         raise _invalid("", "nothing-matches", nothing_matches(program, wanted.offices, _NOTHING_MATCHES))
+    if all(quota.terms.closed for quota in quotas):
+        raise _invalid("", "all-closed", _ALL_CLOSED)
     openings = services.availability.openings(program.id)
     elsewhere = await _ids_elsewhere(services, program.id)
     name = wanted.id or free_id(

@@ -13,19 +13,19 @@ from reservasi.front.api.request import Request
 from reservasi.front.api.waiting_bodies import QueueBody, TicketBody
 from reservasi.front.api.waiting_problems import JOINING_CLOSED, NO_WAITING_ROOM
 from reservasi.front.deciding.front_context import Front
-from reservasi.front.deciding.joining import decide_join
+from reservasi.front.deciding.joining import all_closed, decide_join
 from reservasi.front.deciding.not_open import joining_not_open
 from reservasi.front.handlers.cached import Kind, conditional
 from reservasi.front.reading.opening_requests import JoinRequest, plain_join, read_join
 from reservasi.front.reading.request_parts import json_body
 from reservasi.front.services import FrontServices
-from reservasi.front.views.answer_cache import NEVER_MS, AnswerCache, Made
+from reservasi.front.views.answer_cache import AnswerCache, Made
 from reservasi.front.views.opening_reasons import refused_as_cancelled, said_of_moves
-from reservasi.front.views.openings import is_opening_sold_out, opening_end_ms
+from reservasi.front.views.openings import opening_places, opening_state, opening_turn_ms
 from reservasi.front.views.quota_json import Encoded, encoded, moment
 from reservasi.model import Answer as LedgerAnswer
 from reservasi.model import Join, Opening, Outcome
-from reservasi.waiting_room.state import state_of
+from reservasi.waiting_room.state import end_ms
 
 QUEUE = Kind("public, max-age=1")
 
@@ -58,22 +58,17 @@ def queue_view(services: FrontServices, cache: AnswerCache, opening_id: str) -> 
         program, opening = known_opening(services, opening_id)
         now_ms = services.availability.now_ms(program)
         body = _queue_body(services, program, opening, now_ms)
-        terms = opening.terms
-        end_ms = opening_end_ms(services, program, opening)
-        moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, end_ms)
         view = encoded(msgspec.json.encode(body))
-        return Made(view, len(view.body), min((at for at in moments if at > now_ms), default=NEVER_MS))
+        return Made(view, len(view.body), opening_turn_ms(services, program, opening, now_ms))
 
     return cache.answer(("queue", opening_id), make)
 
 
 def _queue_body(services: FrontServices, program: str, opening: Opening, now_ms: int) -> QueueBody:
     terms = opening.terms
-    is_over = now_ms >= opening_end_ms(services, program, opening)
-    sold_out = now_ms >= terms.opens_at_ms and is_opening_sold_out(services, program, opening)
     body = QueueBody(
         id=opening.id,
-        state="ended" if is_over and not opening.cancelled else state_of(opening, now_ms, sold_out=sold_out),
+        state=opening_state(services, program, opening, now_ms),
         opens_at=moment(terms.opens_at_ms),
         joins_from=moment(terms.joins_from_ms),
         ends_at=moment(terms.ends_at_ms),
@@ -123,9 +118,13 @@ async def challenge(front: Front, request: Request) -> Answer:
         raise refused_as_cancelled(opening)
     if not opening.terms.waiting_room:
         raise Refused(NO_WAITING_ROOM)
-    left_ms = opening_end_ms(services, program, opening) - services.availability.now_ms(program)
+    now_ms = services.availability.now_ms(program)
+    places = opening_places(services, program, opening, now_ms)
+    left_ms = end_ms(opening, places) - now_ms
     if left_ms <= 0:
         raise Refused(JOINING_CLOSED, members={"opening": opening.id})
+    if places.closed:
+        raise all_closed(services, front.cache, program, opening)
     document = services.waiting_room.challenges.create(opening.id, int(time.time() * 1000), left_ms)
     return json_answer(msgspec.json.encode(document))
 

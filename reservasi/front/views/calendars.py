@@ -5,7 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 
 from icalendar import Alarm, Calendar, Event
 
-from reservasi.front.api.bodies import OpeningBody
+from reservasi.front.api.bodies import OpeningBody, OpeningListState
 from reservasi.front.api.languages import Language, Text
 from reservasi.programs import Office, Program
 
@@ -16,11 +16,18 @@ REFRESH = timedelta(hours=1)  # how often subscribed calendars should be read ag
 _NAME = Text("Pembukaan {}", "Openings of {}")
 _SUMMARY = Text("Kuota dibuka: {}", "Places open: {}")
 _CANCELLED = Text("DIBATALKAN: kuota di {}", "CANCELLED: places in {}")
+_CLOSED = Text("DITUTUP: kuota di {}", "CLOSED: places in {}")
+_ALL_CLOSED = Text("Tidak ada tempat: semua kuota ditutup.", "No places: all quotas are closed.")
 _REASON = Text("Alasan: {}", "Reason: {}")
 _ALARM = Text("Kuota dibuka 15 menit lagi", "Places open in 15 minutes")
 _PLACES = Text("{} tempat. ", "{} places. ")
 _ONE_PLACE = Text("{} tempat. ", "{} place. ")
 _NUMBER = Text("Nomor pembukaan: {}", "Opening: {}")
+# Of an opening whose places cannot be booked, without an alarm. One that is closed may be reopened.
+_SUMMARY_AND_STATUS: dict[OpeningListState, tuple[Text, str]] = {
+    "cancelled": (_CANCELLED, "CANCELLED"),
+    "closed": (_CLOSED, "TENTATIVE"),
+}
 
 
 def openings_ics(openings: Iterable[OpeningBody], program: Program, office: Office | None, language: Language) -> bytes:
@@ -52,17 +59,17 @@ def _event(opening: OpeningBody, name: str, office: Office | None, stamp: dateti
     event.add("dtstamp", stamp)
     event.add("dtstart", opens_at)
     event.add("dtend", opens_at + LASTS)
-    is_cancelled = opening.state == "cancelled"
-    event.add("summary", (_CANCELLED if is_cancelled else _SUMMARY).to(language).format(name))
+    summary, status = _SUMMARY_AND_STATUS.get(opening.state, (_SUMMARY, "CONFIRMED"))
+    event.add("summary", summary.to(language).format(name))
     event.add("description", _description(opening, language))
-    event.add("status", "CANCELLED" if is_cancelled else "CONFIRMED")
+    event.add("status", status)
     event.add("sequence", opening.revision or 0)
     if opening.revised_at:
         event.add("last-modified", datetime.fromisoformat(opening.revised_at).replace(microsecond=0))
     if office:
         event.add("location", office.address)
     event.add("transp", "TRANSPARENT")
-    if is_cancelled:
+    if opening.state in _SUMMARY_AND_STATUS:
         return event
     alarm = Alarm()
     alarm.add("action", "DISPLAY")
@@ -74,7 +81,9 @@ def _event(opening: OpeningBody, name: str, office: Office | None, stamp: dateti
 
 def _description(opening: OpeningBody, language: Language) -> str:
     text = _NUMBER.to(language).format(opening.id)
-    if opening.quotas or opening.state != "cancelled":  # a cancelled opening may have lost its quotas to another one
+    if opening.state == "closed":
+        text = f"{_ALL_CLOSED.to(language)} {text}"
+    elif opening.quotas or opening.state != "cancelled":  # a cancelled opening may have lost its quotas to another one
         text = (_ONE_PLACE if opening.places == 1 else _PLACES).to(language).format(opening.places) + text
     if not opening.reason:
         return text

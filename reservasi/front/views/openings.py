@@ -19,9 +19,8 @@ from reservasi.front.views.filters import midnight_ms, today_in
 from reservasi.front.views.opening_reasons import said_of_moves
 from reservasi.front.views.quota_json import Encoded, encoded, moment
 from reservasi.model import Opening
-from reservasi.quota_state import QuotaState
 from reservasi.waiting_room.days import Days, days_between
-from reservasi.waiting_room.state import last_end_ms, state_of
+from reservasi.waiting_room.state import OpeningState, Places, end_ms, state_of
 
 NEXT_MAX = 3
 NEXT_LOOKED_AT_MAX = 12  # candidates, some of which may be closed
@@ -115,16 +114,26 @@ def next_members(services: FrontServices, cache: AnswerCache, program: str) -> d
     return cache.answer(("next-members", program), make, SUGGESTIONS_REST_S)
 
 
-def is_opening_sold_out(services: FrontServices, program: str, opening: Opening) -> bool:
-    """Whether the opening has quotas, and no place remains in those that have not closed."""
+def opening_places(services: FrontServices, program: str, opening: Opening, now_ms: int) -> Places:
+    """What the opening's quotas allow; found without a scan, for every join."""
     group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
-    return group is not None and not group.has_left(services.availability.now_ms(program))
+    if group is None:
+        return Places()
+    return Places(closed=group.is_closed(now_ms), left=group.has_left(now_ms), end_ms=group.last_end_ms)
 
 
-def opening_end_ms(services: FrontServices, program: str, opening: Opening) -> int:
-    """The end of the waiting: the opening has ended, or all of its quotas have closed for booking."""
-    group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
-    return min(last_end_ms(opening), NEVER_MS if group is None else group.last_end_ms)
+def opening_state(services: FrontServices, program: str, opening: Opening, now_ms: int) -> OpeningState:
+    """The state of the opening and of its queue."""
+    return state_of(opening, now_ms, opening_places(services, program, opening, now_ms))
+
+
+def opening_turn_ms(services: FrontServices, program: str, opening: Opening, now_ms: int) -> int:
+    """The next moment at which that state may change by the clock."""
+    terms, places = opening.terms, opening_places(services, program, opening, now_ms)
+    group = services.availability.group(program, (terms.opens_at_ms, opening.id))
+    quotas_ms = NEVER_MS if group is None else group.turn_ms(now_ms)
+    moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, end_ms(opening, places), quotas_ms)
+    return min((at_ms for at_ms in moments if at_ms > now_ms), default=NEVER_MS)
 
 
 def _is_told(opening: Opening, office: str | None) -> bool:
@@ -199,11 +208,7 @@ def _by_key(program: str, openings: Iterable[Opening]) -> dict[_Key, Opening]:
 def _turn_ms(services: FrontServices, program: str, group: Group | None, created: Opening | None, now_ms: int) -> int:
     """The next moment at which the shown state of an opening may change by the clock."""
     turn_ms = NEVER_MS if group is None else group.turn_ms(now_ms)
-    if created is None:
-        return turn_ms
-    terms = created.terms
-    moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, opening_end_ms(services, program, created))
-    return min(turn_ms, *(at_ms for at_ms in moments if at_ms > now_ms), NEVER_MS)
+    return turn_ms if created is None else min(turn_ms, opening_turn_ms(services, program, created, now_ms))
 
 
 def _body(
@@ -216,13 +221,12 @@ def _body(
     now_ms: int,
 ) -> OpeningBody:
     is_cancelled = created is not None and created.cancelled  # its quotas were closed with it: show what it was for
-    empty: QuotaState = "not-open" if opens_at_ms > now_ms else "closed"
     offered = _NOTHING if group is None else services.availability.summary(program_id, group, with_closed=is_cancelled)
     body = OpeningBody(
         id=created.id if created else _derived_id(services, program_id, opens_at_ms),
         program=program_id,
         opens_at=moment(opens_at_ms),
-        state=empty if group is None else group.state(now_ms),
+        state="closed" if group is None else group.state(now_ms),
         quotas=offered.quotas,
         places=offered.places,
         offices=offered.offices or (sorted(created.terms.offices) if created else []),
@@ -245,11 +249,8 @@ def _state_of_queue(
     services: FrontServices, program: str, opening: Opening, now_ms: int
 ) -> Literal["cancelled", "ended", "paused"] | None:
     """The queue's state that replaces the state of the quotas; None if theirs is shown."""
-    if opening.cancelled:
-        return "cancelled"
-    if now_ms >= opening_end_ms(services, program, opening):
-        return "ended"
-    return "paused" if state_of(opening, now_ms, sold_out=False) == "paused" else None
+    state = opening_state(services, program, opening, now_ms)
+    return state if state in ("cancelled", "ended", "paused") else None
 
 
 def _derived_id(services: FrontServices, program_id: str, opens_at_ms: int) -> str:

@@ -44,6 +44,7 @@ async function numberOf(ticket) {
 function prospects(number) {
   if (!queue) return [];
   const lines = [say("your_number", { n: number })];
+  if (queue.state === "closed") return [...lines, say("all_closed")];
   if (queue.state === "sold_out") return [...lines, say("all_gone")];
   if (queue.state === "ended") return [...lines, say("over")];
   if (queue.state === "cancelled") return [say("useless")];
@@ -63,6 +64,7 @@ async function standing() {
   if (ticket.opening !== opening) return [say("other_opening")];
   const number = await numberOf(ticket);
   if (number !== undefined) return prospects(number);
+  if (queue?.state === "closed") return [say("all_closed")];
   if (queue?.state === "sold_out") return [say("all_gone")];
   if (queue?.state === "ended") return [say("over")];
   if (queue?.state === "cancelled") return [say("useless")];
@@ -98,8 +100,16 @@ function showNotice(latest) {
   const notice = part("notice");
   notice.hidden = false;
   show("notice", words.join(" "));
+}
+
+/**
+ * Count down to the present moment, and not at all while there is nothing to wait for.
+ * @param {import("./queue.js").Queue} latest
+ */
+function setTimers(latest) {
+  const until = latest.state === "cancelled" || latest.state === "closed" ? "" : latest.opens_at;
   for (const timer of document.querySelectorAll("[data-until]")) {
-    if (timer instanceof HTMLElement) timer.dataset.until = latest.state === "cancelled" ? "" : latest.opens_at;
+    if (timer instanceof HTMLElement) timer.dataset.until = until;
   }
 }
 
@@ -123,6 +133,7 @@ function showQueue(latest) {
   show("beacon-source", queue.beacon_source || "–");
   show("fault", "");
   showNotice(queue);
+  setTimers(queue);
   const joinable = queue.state === "joining" || queue.state === "open" || queue.state === "paused";
   part("join").hidden = !joinable || Boolean(text);
   showStanding();

@@ -2,7 +2,8 @@
 import { ask } from "./clock.js";
 
 /**
- * @typedef {{state: "announced" | "joining" | "open" | "paused" | "sold_out" | "ended" | "cancelled", opens_at: string,
+ * @typedef {{state: "announced" | "joining" | "open" | "paused" | "closed" | "sold_out" | "ended" |
+ *   "cancelled", opens_at: string,
  *   joins_from: string, ends_at: string, joined: number, arrived: number, admitted_through: number,
  *   rate_per_min: number, commitment: string, seed?: string, beacon?: string, beacon_source?: string,
  *   moved_from?: string, reason?: string, reason_en?: string}} Queue
@@ -19,7 +20,7 @@ const LONGEST_MS = 30_000;
  * @returns {number}
  */
 export function pause(queue, now, visible) {
-  if (queue.state === "sold_out" || queue.state === "ended" || queue.state === "cancelled") return LONGEST_MS;
+  if (["closed", "sold_out", "ended", "cancelled"].includes(queue.state)) return LONGEST_MS;
   const longest = queue.state === "joining" ? 10_000 : LONGEST_MS; // people join meanwhile
   const ahead = Date.parse(queue.state === "announced" ? queue.joins_from : queue.opens_at) - now;
   if (ahead > SOON_MS) return Math.max(1000, Math.min(longest, ahead - SOON_MS));

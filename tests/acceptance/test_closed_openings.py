@@ -1,0 +1,93 @@
+"""Openings whose quotas are all closed: everybody says so, nobody joins, and a reopened quota turns it back."""
+
+from typing import Any
+
+import pytest
+
+from reservasi.front.pages.texts import STATES
+from reservasi.front.views.quota_json import moment
+from tests.acceptance.conftest import Stack
+from tests.acceptance.test_moving import event_of
+from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, listed, wanted
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def close_day(stack: Stack, day: str) -> None:
+    body = {"program": stack.program, "date": day, "office": "ulp-wiyung", "reason": "banjir"}
+    reply = await stack.staff("POST", "/v1/staff/closures", json=body)
+    assert reply.status == 200, reply.text
+
+
+async def change_quota(stack: Stack, quota: str, **changes: Any) -> None:
+    reply = await stack.staff("PUT", f"/v1/staff/quotas/{quota}", json=changes)
+    assert reply.status == 200, reply.text
+
+
+async def say(stack: Stack, room: Room, *, state: str, listed_state: str) -> None:
+    """Wait until queue, list, document and page say this."""
+    label = STATES[listed_state].en  # type: ignore[index]
+
+    async def said() -> bool:
+        document = await stack.request("GET", f"/v1/openings/{room.id}")
+        page = await stack.request("GET", f"/openings/{room.id}", headers={"Accept-Language": "en"})
+        states = ((await room.queue())["state"], (await listed(stack))[room.id]["state"], document.json["state"])
+        return states == (state, listed_state, listed_state) and label in page.text
+
+    await stack.eventually(said)
+
+
+async def test_an_opening_whose_day_is_closed_is_closed_everywhere_until_a_quota_is_reopened(stack: Stack) -> None:
+    day = "2027-06-01"
+    room = await create_room(stack, **ELSEWHERE, date=day)
+    person = stack.applicant()
+    ticket = await room.joined(person)
+    await close_day(stack, day)
+    await say(stack, room, state="closed", listed_state="closed")
+    problem = (await room.join(stack.applicant())).is_problem("closed", 409)
+    assert problem["opening"] == room.id
+    assert "Kantor telah menutup semua tempat pada pembukaan ini" in problem["detail"]
+    assert room.id not in [each["id"] for each in problem["next_openings"]]
+    (await stack.request("GET", f"/v1/openings/{room.id}/challenge")).is_problem("closed", 409)
+    event = await event_of(stack, room)
+    assert (event["status"], event["summary"].split(":")[0]) == ("TENTATIVE", "CLOSED")
+    assert "No places: all quotas are closed." in event["description"]
+    assert not event.walk("VALARM")
+    await change_quota(stack, room.quota, closed=False)
+    await say(stack, room, state="joining", listed_state="not-open")
+    assert (await room.joined(person))["ticket_id"] == ticket["ticket_id"]
+
+
+async def test_an_opening_that_is_closed_after_its_moment_is_not_sold_out_but_closed(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=500, **ELSEWHERE)
+    await room.opened()
+    await change_quota(stack, room.quota, closed=True)
+    await say(stack, room, state="closed", listed_state="closed")
+    (await room.join(stack.applicant())).is_problem("closed", 409)
+    reply = await stack.staff("PUT", f"/v1/staff/openings/{room.id}/admission", json={"paused": True})
+    assert reply.status == 200, reply.text
+    await say(stack, room, state="closed", listed_state="closed")
+    await change_quota(stack, room.quota, closed=False)
+    await say(stack, room, state="paused", listed_state="paused")
+
+
+async def test_an_opening_whose_quotas_went_to_another_one_cannot_be_joined(stack: Stack) -> None:
+    day = "2027-06-02"
+    room = await create_room(stack, joins_before_ms=100, **ELSEWHERE, date=day)
+    body = {"program": stack.program, "opens_at": moment(room.opens_at_ms + 5 * HOUR_MS), "from": day, "to": day}
+    reply = await stack.staff("POST", "/v1/staff/openings", json={**body, "offices": ["ulp-wiyung"]})
+    assert reply.status == 201, reply.text
+    await say(stack, room, state="closed", listed_state="closed")
+    (await room.join(stack.applicant())).is_problem("closed", 409)
+
+
+async def test_an_opening_is_not_created_over_quotas_that_are_all_closed(stack: Stack) -> None:
+    body, quota = await wanted(stack, in_ms=7 * HOUR_MS, quota={"date": "2027-06-03"})
+    await change_quota(stack, quota, closed=True)
+    problem = (await stack.staff("POST", "/v1/staff/openings", json=body)).is_problem("invalid-request", 422)
+    assert [each["code"] for each in problem["errors"]] == ["all-closed"]
+    assert "Buka kembali kuotanya" in problem["errors"][0]["detail"]
+    assert body["opens_at"] not in [each["opens_at"] for each in (await listed(stack)).values()]
+    await change_quota(stack, quota, closed=False, opens_at=body["opens_at"])
+    created = await stack.staff("POST", "/v1/staff/openings", json=body)
+    assert (created.status, created.json["quotas"]) == (201, 1)
