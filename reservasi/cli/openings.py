@@ -33,8 +33,9 @@ from reservasi.model import Answer, MoveOpening, Opening, Outcome, Quota, SetOpe
 from reservasi.programs import RATE_PER_MIN_MAX
 from reservasi.tidying import name_character
 from reservasi.waiting_room import draw
+from reservasi.waiting_room.creation import move_until_last_closing
 from reservasi.waiting_room.days import Days, days_between
-from reservasi.waiting_room.state import places_of, state_of
+from reservasi.waiting_room.state import ends_at_ms, places_of, state_of
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
@@ -374,15 +375,16 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
     """An opening for text or JSON output; never its seed."""
     terms = opening.terms
     covered = [quota for quota in quotas if opening.covers(quota.terms)]
+    places = places_of(covered, now_ms)
     offered = [quota for quota in covered if not quota.terms.closed or opening.cancelled]
     remaining = sum(quota.remaining for quota in offered)
     return {
         "id": opening.id,
         "program": program,
-        "state": state_of(opening, now_ms, places_of(covered, now_ms)),
+        "state": state_of(opening, now_ms, places),
         "opens_at": moment(terms.opens_at_ms),
         "joins_from": moment(terms.joins_from_ms),
-        "ends_at": moment(terms.ends_at_ms),
+        "ends_at": moment(ends_at_ms(opening, places)),
         "offices": list(terms.offices),
         "quotas": len(covered),
         "remaining": remaining,
@@ -433,19 +435,39 @@ async def _described(operations: Operations, opening: str) -> dict[str, Any]:
 def _change(settings: Settings, command: SetOpening | MoveOpening, *, as_json: bool) -> None:
     from reservasi.bootstrap.commands import open_program
 
-    async def work(operations: Operations) -> tuple[Answer, dict[str, Any]]:
+    async def work(operations: Operations) -> tuple[str, dict[str, Any]]:
         program = await _program_of(operations, command.opening)
+        within_quotas = await _within_quotas(operations, program, command)
+        if within_quotas is None:
+            return REFUSALS[Outcome.CLOSED].format(id=command.opening), {}
         async with open_program(operations, program) as group:
-            answer = await group.submit(command)
+            answer = await group.submit(within_quotas)
         if answer.outcome in REFUSALS:
-            return answer, {}
-        return answer, await _described(operations, command.opening)
+            return _refusal(command, answer), {}
+        return "", await _described(operations, command.opening)
 
-    answer, description = run_with_stores(settings, work)
-    if answer.outcome in REFUSALS:
-        fail(_refusal(command, answer), as_json=as_json)
+    refusal, description = run_with_stores(settings, work)
+    if refusal:
+        fail(refusal, as_json=as_json)
         raise typer.Exit(EXIT_FAILED)
     _show(description, as_json=as_json)
+
+
+async def _within_quotas(
+    operations: Operations, program: str, command: SetOpening | MoveOpening
+) -> SetOpening | MoveOpening | None:
+    """The command, with an end that is not after the last closing of the opening's quotas; None if it has ended.
+
+    The ledger decides by the opening's own end and does not look at its quotas, which may all close earlier.
+    """
+    snapshot = await require_snapshot(operations, program)
+    opening = next((each for each in snapshot.openings if each.id == command.opening), None)
+    if opening is None or (isinstance(command, SetOpening) and command.beacon):
+        return command
+    places = places_of((each for each in snapshot.quotas if opening.terms.covers(each.terms)), snapshot.now_ms)
+    if state_of(opening, snapshot.now_ms, places) == "ended":
+        return None
+    return move_until_last_closing(command, opening, places) if isinstance(command, MoveOpening) else command
 
 
 def _refusal(command: SetOpening | MoveOpening, answer: Answer) -> str:

@@ -70,7 +70,7 @@ def _obstacles(
         if each.terms.waiting_room
         and not each.cancelled
         and each.terms.joins_from_ms <= now_ms
-        and not each.ended(now_ms)
+        and not _has_ended(each, quotas, now_ms)
     ]
     can_be_claimed = [each for each in quotas if not each.terms.closed and not 0 < each.terms.closes_at_ms <= now_ms]
     if can_be_claimed:
@@ -79,6 +79,12 @@ def _obstacles(
             "--close-quotas"
         )
     return reasons
+
+
+def _has_ended(opening: Opening, quotas: Sequence[QuotaRow], now_ms: int) -> bool:
+    """Whether it is over, at the latest when all of its quotas have closed for booking."""
+    closings = [each.terms.closes_at_ms for each in quotas if opening.terms.covers(each.terms)]
+    return opening.ended(now_ms) or (bool(closings) and all(0 < at_ms <= now_ms for at_ms in closings))
 
 
 async def remove_program(

@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from reservasi.errors import ConfigurationError
-from reservasi.model import Opening, OpeningTerms, Quota
+from reservasi.model import MoveOpening, Opening, OpeningTerms, Quota
 from reservasi.programs import WaitingRoom
 from reservasi.sealing import Sealing
 from reservasi.waiting_room import draw
+from reservasi.waiting_room.state import Places
 
 MINUTE_MS = 60_000
 _ID = re.compile(r"[a-z0-9-]{2,64}")
@@ -119,3 +120,11 @@ def until_last_closing(terms: OpeningTerms, quotas: Iterable[Quota]) -> OpeningT
     if not closings or not all(closings) or not terms.opens_at_ms < max(closings) < terms.ends_at_ms:
         return terms
     return msgspec.structs.replace(terms, ends_at_ms=max(closings))
+
+
+def move_until_last_closing(command: MoveOpening, opening: Opening, places: Places) -> MoveOpening:
+    """The command, with an end that is not after the last closing of the opening's quotas, as at its creation."""
+    opens_at_ms = opening.terms.opens_at_ms if command.opens_at_ms is None else command.opens_at_ms
+    if command.ends_at_ms is None or not opens_at_ms < places.end_ms < command.ends_at_ms:
+        return command
+    return msgspec.structs.replace(command, ends_at_ms=places.end_ms)

@@ -55,3 +55,8 @@ def last_end_ms(opening: Opening) -> int:
 def end_ms(opening: Opening, places: Places) -> int:
     """The end of the waiting: the opening has ended, or all of its quotas have closed for booking."""
     return min(last_end_ms(opening), places.end_ms)
+
+
+def ends_at_ms(opening: Opening, places: Places) -> int:
+    """The end as shown, also while it is paused; resuming moves it by the length of the pause."""
+    return min(opening.terms.ends_at_ms, places.end_ms)

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from reservasi.cli.main import app
 from reservasi.cli.service_flags import DEMO_OPENING_IN_S
 from reservasi.errors import ReservasiError
 from reservasi.ledger.opening_watch import OpeningWatch
-from reservasi.model import Opening, SetOpening
+from reservasi.model import Opening, SetOpening, SetQuota
 from reservasi.programs.files import read_program
 from reservasi.settings import load
 from reservasi.waiting_room import draw
@@ -72,6 +73,16 @@ class Deployment:
 
     def refused(self, *words: str, opens_at: str = "", code: int = 1) -> str:
         return self.fails("opening", "create", self.program, "--opens-at", opens_at or at(1), *words, code=code)
+
+    def close_at(self, quotas: list[str], moment: dt.datetime) -> None:
+        """Let these quotas close then; the command line cannot."""
+
+        async def work() -> None:
+            async with open_operations(load()) as operations, open_program(operations, self.program) as group:
+                for quota in quotas:
+                    await group.submit(SetQuota(quota=quota, closes_at_ms=int(moment.timestamp() * 1000)))
+
+        run(work())
 
     def stored(self) -> list[Opening]:
         async def work() -> list[Opening]:
@@ -409,6 +420,23 @@ def test_an_opening_is_called_off_for_good(deployment: Deployment) -> None:
     again = deployment.create("--office", "kanim")
     assert again["id"] == f"{name}-2"
     assert (again["state"], again["quotas"]) == ("announced", off["quotas"])
+
+
+def test_an_opening_ends_when_the_last_of_its_quotas_closes(deployment: Deployment) -> None:
+    opens_at = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=4)
+    words = ("--office", "kanim", "--channel", "online", "--joins-from", "now")
+    name = deployment.create(*words, opens_at=opens_at.isoformat())["id"]
+    quotas = [quota for quota in deployment.quotas() if quota["opens_at"] == opens_at.isoformat()]
+    moved = deployment.ok("opening", "move", name, "--ends-at", at(300))
+    assert moved["ends_at"] == max(quota["closes_at"] for quota in quotas)
+    closing = opens_at + dt.timedelta(seconds=1)
+    deployment.close_at([quota["id"] for quota in quotas], closing)
+    assert deployment.ok("opening", "show", name)["ends_at"] == closing.isoformat()
+    time.sleep(max(0.0, (closing - dt.datetime.now(dt.UTC)).total_seconds()) + 0.1)
+    assert deployment.ok("opening", "show", name)["state"] == "ended"
+    assert [each["state"] for each in deployment.openings() if each["id"] == name] == ["ended"]
+    for change in (("cancel", name, "--reason", "banjir"), ("move", name, "--ends-at", at(3)), ("pause", name)):
+        assert f"{name} has ended" in deployment.fails("opening", *change)
 
 
 def test_an_opening_whose_quotas_are_closed_is_closed_until_one_is_reopened(deployment: Deployment) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import itertools
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from reservasi.cli.main import app
 from reservasi.errors import ReservasiError
 from reservasi.ledger import keys
 from reservasi.ledger.loading import Loader
-from reservasi.model import Cancel
+from reservasi.model import Cancel, SetQuota
 from reservasi.settings import load
 from reservasi.worker.ledger_owner import Ownership, compare_ledger
 from tests.acceptance.imported import DATES, DAY, NEXT_DAY, Deployment
@@ -105,6 +106,26 @@ def test_it_is_refused_while_a_waiting_room_is_live(deployment: Deployment) -> N
     opening = deployment.json(*words)["id"]
     assert f"the waiting room of {opening} is live" in refused(deployment, "--close-quotas")
     deployment.json("opening", "cancel", opening, "--reason", "batal")
+    assert remove(deployment, "--close-quotas")["openings"] == 1
+
+
+def test_an_opening_whose_quotas_have_all_closed_is_over(deployment: Deployment) -> None:
+    opens_at = dt.datetime.now(dt.UTC).replace(microsecond=0) + dt.timedelta(seconds=3)
+    quota = deployment.quota()
+    deployment.json("quota", "set", quota, "--opens-at", opens_at.isoformat())
+    words = ("opening", "create", deployment.program, "--opens-at", opens_at.isoformat(), "--joins-from", "now")
+    opening = deployment.json(*words)["id"]
+    covered = [each["id"] for each in deployment.json("quota", "show", deployment.program) if each["opens_at"]]
+    closing_ms = int(opens_at.timestamp() * 1000) + 500
+
+    async def close(operations: Operations) -> None:
+        async with open_program(operations, deployment.program) as group:
+            for each in covered:
+                await group.submit(SetQuota(quota=each, closes_at_ms=closing_ms))
+
+    within(close)
+    assert f"the waiting room of {opening} is live" in refused(deployment, "--close-quotas")
+    time.sleep(max(0.0, closing_ms / 1000 - time.time()) + 0.1)
     assert remove(deployment, "--close-quotas")["openings"] == 1
 
 

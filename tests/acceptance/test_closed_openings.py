@@ -1,4 +1,4 @@
-"""Openings whose quotas are all closed: everybody says so, nobody joins, and a reopened quota turns it back."""
+"""Openings whose quotas are all closed, by staff or by the clock: everybody says so, and nobody joins."""
 
 from typing import Any
 
@@ -7,8 +7,8 @@ import pytest
 from reservasi.front.pages.texts import STATES
 from reservasi.front.views.quota_json import moment
 from tests.acceptance.conftest import Stack
-from tests.acceptance.test_moving import event_of
-from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, listed, wanted
+from tests.acceptance.test_moving import change, changed, event_of
+from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, listed, now_ms, wanted
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -91,3 +91,42 @@ async def test_an_opening_is_not_created_over_quotas_that_are_all_closed(stack: 
     await change_quota(stack, quota, closed=False, opens_at=body["opens_at"])
     created = await stack.staff("POST", "/v1/staff/openings", json=body)
     assert (created.status, created.json["quotas"]) == (201, 1)
+
+
+# -- the end of an opening: its own, and at the latest that of its quotas --------------------------------------------
+
+
+async def test_an_end_is_not_moved_beyond_the_last_closing_of_the_quotas(stack: Stack) -> None:
+    room = await create_room(stack, **ELSEWHERE)
+    closes_at = moment(room.opens_at_ms + 2 * HOUR_MS)
+    await change_quota(stack, room.quota, closes_at=closes_at)
+    state = await changed(stack, room, ends_at=moment(room.opens_at_ms + 9 * HOUR_MS))
+    assert state["ends_at"] == closes_at
+    assert (await room.queue())["ends_at"] == closes_at
+    assert (await listed(stack))[room.id]["ends_at"] == closes_at
+    assert moment(room.opening.terms.ends_at_ms) == closes_at
+    state = await changed(stack, room, ends_at=moment(room.opens_at_ms + HOUR_MS))
+    assert state["ends_at"] == moment(room.opens_at_ms + HOUR_MS)
+
+
+async def test_an_opening_ends_when_its_quotas_close_earlier_than_it_for_staff_as_well(stack: Stack) -> None:
+    room = await create_room(stack, opens_in_ms=500, **ELSEWHERE)
+    await room.opened()
+    closes_at = moment(await now_ms(stack) + 1500)
+    await change_quota(stack, room.quota, closes_at=closes_at)
+    assert (await room.queue())["ends_at"] == closes_at
+    assert (await stack.request("GET", f"/v1/openings/{room.id}")).json["ends_at"] == closes_at
+    await say(stack, room, state="ended", listed_state="ended")
+    (await room.join(stack.applicant())).is_problem("joining-closed", 410)
+    changes: tuple[dict[str, Any], ...] = (
+        {"ends_at": moment(room.opens_at_ms + HOUR_MS)},
+        {"cancelled": True, "reason": "banjir"},
+    )
+    for members in changes:
+        (await change(stack, room, **members)).is_problem("opening-fixed", 409)
+    for admission in ({"paused": True}, {"rate_per_min": 5}):
+        reply = await stack.staff("PUT", f"/v1/staff/openings/{room.id}/admission", json=admission)
+        assert reply.is_problem("opening-fixed", 409)["opening"] == room.id
+    await change_quota(stack, room.quota, closes_at=moment(await now_ms(stack) + HOUR_MS // 2))
+    await say(stack, room, state="open", listed_state="open")
+    await changed(stack, room, cancelled=True, reason="banjir")

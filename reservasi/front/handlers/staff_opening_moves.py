@@ -24,11 +24,13 @@ from reservasi.front.reading.opening_requests import read_move
 from reservasi.front.reading.request_parts import json_body
 from reservasi.front.services import FrontServices
 from reservasi.front.views.opening_reasons import cancelled_members, said_of_moves
-from reservasi.front.views.openings import opening_state
+from reservasi.front.views.openings import opening_places, opening_state
 from reservasi.front.views.quota_json import moment
 from reservasi.logs import get_logger
 from reservasi.model import Answer as LedgerAnswer
 from reservasi.model import MoveOpening, Opening, Outcome, StaffScope
+from reservasi.waiting_room.creation import move_until_last_closing
+from reservasi.waiting_room.state import ends_at_ms
 
 log = get_logger()
 
@@ -52,6 +54,9 @@ async def move(front: Front, request: Request) -> Answer:
     command = read_move(json_body(request), request.parameters["id"], versions[0], staff.actor)
     program, opening = await find_opening(services, command.opening)
     require_program(staff, program)
+    opening = await not_ended(services, program, opening)
+    places = opening_places(services, program, opening, services.availability.now_ms(program))
+    command = move_until_last_closing(command, opening, places)
     answer = await of_any_version(
         versions,
         lambda version: services.waiting_room.set_opening(program, msgspec.structs.replace(command, version=version)),
@@ -65,6 +70,21 @@ async def move(front: Front, request: Request) -> Answer:
     return json_answer(
         msgspec.json.encode(_body(services, program, opening)), headers={hdrs.ETAG: f'"{answer.version}"'}
     )
+
+
+async def not_ended(services: FrontServices, program: str, opening: Opening) -> Opening:
+    """The opening as it is now, after a wait until the view is complete.
+
+    The ledger decides by the opening's own end and does not look at its quotas, which may all close earlier.
+
+    Raises:
+        Refused: it has ended.
+    """
+    await services.availability.complete(program)
+    _, opening = known_opening(services, opening.id)
+    if opening_state(services, program, opening, services.availability.now_ms(program)) == "ended":
+        raise fixed(opening, Outcome.CLOSED)
+    return opening
 
 
 def refused_move(opening: Opening, command: MoveOpening, answer: LedgerAnswer) -> Refused:
@@ -104,7 +124,7 @@ def _body(services: FrontServices, program: str, opening: Opening) -> OpeningSta
         state=opening_state(services, program, opening, now_ms),
         opens_at=moment(terms.opens_at_ms),
         joins_from=moment(terms.joins_from_ms),
-        ends_at=moment(terms.ends_at_ms),
+        ends_at=moment(ends_at_ms(opening, opening_places(services, program, opening, now_ms))),
         cancelled=opening.cancelled,
         joined=opening.joined,
         arrived=opening.arrived,

@@ -19,7 +19,7 @@ from reservasi.front.api.waiting_problems import BEACON_FIXED, NO_WAITING_ROOM, 
 from reservasi.front.deciding.front_context import Front
 from reservasi.front.handlers.cached import unkept
 from reservasi.front.handlers.staff_keys import require_program, require_staff
-from reservasi.front.handlers.staff_opening_moves import fixed
+from reservasi.front.handlers.staff_opening_moves import fixed, not_ended
 from reservasi.front.handlers.staff_quotas import VIEW_WAIT_S
 from reservasi.front.handlers.waiting_room import find_opening, known_opening
 from reservasi.front.reading.opening_requests import OpeningRequest, read_admission, read_beacon, read_opening
@@ -185,6 +185,7 @@ async def set_admission(front: Front, request: Request) -> Answer:
     staff = await require_staff(front, request, StaffScope.OPENINGS)
     paused, rate_per_min, reason = read_admission(json_body(request))
     program, opening = await _with_waiting_room(front, request, staff)
+    opening = await not_ended(front.services, program, opening)
     command = SetOpening(opening=opening.id, paused=paused, rate_per_min=rate_per_min, actor=staff.actor, reason=reason)
     return await _set(front.services, program, command)
 

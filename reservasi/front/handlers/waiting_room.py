@@ -25,7 +25,7 @@ from reservasi.front.views.openings import opening_places, opening_state, openin
 from reservasi.front.views.quota_json import Encoded, encoded, moment
 from reservasi.model import Answer as LedgerAnswer
 from reservasi.model import Join, Opening, Outcome
-from reservasi.waiting_room.state import end_ms
+from reservasi.waiting_room.state import end_ms, ends_at_ms
 
 QUEUE = Kind("public, max-age=1")
 
@@ -71,7 +71,7 @@ def _queue_body(services: FrontServices, program: str, opening: Opening, now_ms:
         state=opening_state(services, program, opening, now_ms),
         opens_at=moment(terms.opens_at_ms),
         joins_from=moment(terms.joins_from_ms),
-        ends_at=moment(terms.ends_at_ms),
+        ends_at=moment(ends_at_ms(opening, opening_places(services, program, opening, now_ms))),
         joined=opening.joined,
         arrived=opening.arrived,
         admitted_through=opening.admitted_through,

@@ -20,7 +20,7 @@ from reservasi.front.views.opening_reasons import said_of_moves
 from reservasi.front.views.quota_json import Encoded, encoded, moment
 from reservasi.model import Opening
 from reservasi.waiting_room.days import Days, days_between
-from reservasi.waiting_room.state import OpeningState, Places, end_ms, state_of
+from reservasi.waiting_room.state import OpeningState, Places, end_ms, ends_at_ms, state_of
 
 NEXT_MAX = 3
 NEXT_LOOKED_AT_MAX = 12  # candidates, some of which may be closed
@@ -240,7 +240,8 @@ def _body(
         said_of_moves(created, body)
     if created:
         body.waiting_room, body.proof_of_work = created.terms.waiting_room, created.terms.proof_of_work
-        body.ends_at, body.commitment = moment(created.terms.ends_at_ms), created.terms.commitment
+        places = opening_places(services, program_id, created, now_ms)
+        body.ends_at, body.commitment = moment(ends_at_ms(created, places)), created.terms.commitment
         body.joins_from = moment(created.terms.joins_from_ms)
     return body
 
