@@ -1,9 +1,13 @@
 """Pages of an opening that was moved or cancelled: the list, its page, and changes while it is open."""
 
+import base64
+import json
+import time
 from functools import partial
+from typing import Any
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from reservasi.front.views.quota_json import moment
 from tests.acceptance.conftest import Stack
@@ -98,3 +102,52 @@ async def test_a_closed_opening_cannot_be_joined_and_keeps_the_ticket_until_it_i
     await page.reload()
     await expect(page.locator("[data-state]")).to_have_text("You can join; not open yet")
     await expect(page.locator("[data-ticket]")).to_have_text(ticket["ticket"])
+
+
+DAY_S = 86_400
+
+
+def ended_long_ago(ticket: str, days: int) -> str:
+    """The ticket as it is when its opening moved far ahead after it was issued; the page reads and does not verify it."""
+    head, payload, signature = ticket.split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    claims["exp"] = int(time.time()) - days * DAY_S
+    changed = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"{head}.{changed}.{signature}"
+
+
+async def test_a_ticket_is_kept_as_long_as_its_moved_opening_is_not_over(stack: Stack, new_page: Open) -> None:
+    room = await create_room(stack)
+    ticket = (await room.joined(stack.applicant()))["ticket"]
+    old, older = ended_long_ago(ticket, 3), ended_long_ago(ticket, 400)
+    page = await new_page()
+    await page.goto(f"{stack.url}/openings")
+    for opening, text in ((room.id, old), ("another", old), ("forgotten", older)):
+        await page.evaluate("v => localStorage.setItem('reservasi.ticket.' + v[0], v[1])", [opening, text])
+    await page.goto(f"{stack.url}/openings/{room.id}")
+    await expect(page.locator("[data-state]")).to_have_text("You can join; not open yet")
+    await expect(page.locator("[data-ticket]")).to_have_text(old)
+    kept = await page.evaluate("Object.keys(localStorage).sort()")
+    assert kept == sorted(f"reservasi.ticket.{opening}" for opening in (room.id, "another"))
+
+
+@pytest.mark.parametrize(("days", "kept"), [(0.9, True), (1.1, False)])
+async def test_a_ticket_is_forgotten_a_day_after_the_present_end_of_its_opening(
+    stack: Stack, new_page: Open, days: float, kept: bool
+) -> None:
+    room = await create_room(stack)
+    ticket = (await room.joined(stack.applicant()))["ticket"]
+    queue = await room.queue()
+
+    async def answer(route: Route) -> None:
+        ended: dict[str, Any] = {**queue, "state": "ended", "ends_at": moment(int((time.time() - days * DAY_S) * 1000))}
+        await route.fulfill(json=ended)
+
+    page = await new_page()
+    await page.route("**/queue", answer)
+    await page.goto(f"{stack.url}/openings")
+    await page.evaluate("v => localStorage.setItem('reservasi.ticket.' + v[0], v[1])", [room.id, ticket])
+    await page.goto(f"{stack.url}/openings/{room.id}")
+    await expect(page.locator("[data-state]")).to_have_text("Over")
+    await expect(page.locator("[data-own-ticket]")).to_be_visible(visible=kept)
+    assert await page.evaluate("Object.keys(localStorage).length") == int(kept)

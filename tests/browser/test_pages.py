@@ -176,6 +176,7 @@ async def test_the_queue_is_asked_for_as_often_as_it_can_change(stack: Stack, ne
         ("paused", 3700, True, 1000),
         ("sold_out", 3700, True, 30_000),
         ("ended", 9000, True, 30_000),
+        ("closed", 3700, True, 30_000),
     ):
         given = [{**queue, "state": state}, now_s * 1000, visible]
         assert await module(page, "queue.js", "m.pause(...v)", *given) == pause_ms, (state, now_s)

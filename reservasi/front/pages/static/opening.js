@@ -4,7 +4,7 @@ import { runCountdowns } from "./countdown.js";
 import { canCompute, commitment, drawnNumber } from "./draw.js";
 import { solve } from "./proof.js";
 import { follow } from "./queue.js";
-import { followTicket, keepTicket, keptTicket, readTicket } from "./ticket.js";
+import { followTicket, isLongOver, keepTicket, keptTicket, readTicket } from "./ticket.js";
 import { tidyNik, tidyWord } from "./tidy.js";
 import { count, say } from "./words.js";
 
@@ -136,6 +136,10 @@ function showQueue(latest) {
   setTimers(queue);
   const joinable = queue.state === "joining" || queue.state === "open" || queue.state === "paused";
   part("join").hidden = !joinable || Boolean(text);
+  if (text && isLongOver(queue, clock.now())) {
+    text = "";
+    keepTicket(opening, "");
+  }
   showStanding();
 }
 

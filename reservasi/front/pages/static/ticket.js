@@ -24,20 +24,35 @@ export function readTicket(text) {
 
 const PREFIX = "reservasi.ticket.";
 const DAY_S = 86_400;
+const KEPT_DAYS = 366; // after the end that was announced when a ticket was issued: its opening may have moved since
 
 /** @param {string} opening @returns {string} */
 const key = (opening) => `${PREFIX}${opening}`;
 
-/** Forget the tickets of openings that ended more than a day ago. */
-function forgetOld() {
+/**
+ * Forget very old tickets.
+ * @param {string} opening whose page is shown; its ticket stays, since its queue tells the present end
+ */
+function forgetOld(opening) {
   for (const name of Object.keys(localStorage)) {
-    if (!name.startsWith(PREFIX)) continue;
+    if (!name.startsWith(PREFIX) || name === key(opening)) continue;
     const ends = endOf(localStorage.getItem(name) ?? "");
-    if (ends !== undefined && ends + DAY_S < Date.now() / 1000) localStorage.removeItem(name);
+    if (ends !== undefined && ends + KEPT_DAYS * DAY_S < Date.now() / 1000) localStorage.removeItem(name);
   }
 }
 
-/** @param {string} text @returns {number | undefined} when the ticket's opening ends, in seconds */
+/**
+ * Whether an opening has been over for more than a day, by its present end, so that its ticket is of no use.
+ * @param {{state: string, ends_at: string}} queue
+ * @param {number} now by the server's clock
+ * @returns {boolean}
+ */
+export function isLongOver(queue, now) {
+  const over = queue.state === "ended" || queue.state === "cancelled";
+  return over && Date.parse(queue.ends_at) + DAY_S * 1000 < now;
+}
+
+/** @param {string} text @returns {number | undefined} when its opening would end when it was issued, in seconds */
 function endOf(text) {
   try {
     return decoded(text.split(".")[1]).exp;
@@ -49,7 +64,7 @@ function endOf(text) {
 /** @param {string} opening @returns {string} the ticket stored in this browser, in all tabs; "" for none */
 export function keptTicket(opening) {
   try {
-    forgetOld();
+    forgetOld(opening);
     return localStorage.getItem(key(opening)) ?? "";
   } catch {
     return ""; // storage is switched off
