@@ -190,9 +190,9 @@ class Availability:
         follower = self._followers.get(program)
         return follower.view.groups.get(key, office) if follower else None
 
-    def summary(self, program: str, group: Group, *, with_closed: bool) -> Summary:
-        """What a group of the program offers, with or without the quotas that staff closed."""
-        return group.summary(self._followers[program].view.quotas, with_closed=with_closed)
+    def summary(self, program: str, group: Group, *, cancelled: bool) -> Summary:
+        """What a group of the program offers, or offered until its opening was cancelled."""
+        return group.summary(self._followers[program].view.quotas, cancelled=cancelled)
 
     def has_reservation(self, reservation_id: str, program: str) -> bool:
         """Whether the journal has named the reservation, so that a claim under its id may be a replay."""

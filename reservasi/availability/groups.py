@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from reservasi.availability.alternatives import NEVER_MS
 from reservasi.model import Quota
-from reservasi.quota_state import QuotaState
+from reservasi.quota_state import QuotaState, was_offered
 
 GroupKey: TypeAlias = tuple[int, str]  # moment of opening; opening id, "" if no opening covers them
 
@@ -85,17 +85,17 @@ class Group:
         moments = (self.opens_at_ms, self._left.last_ms, self._bookable.last_ms)
         return min((at_ms for at_ms in moments if at_ms > now_ms), default=NEVER_MS)
 
-    def summary(self, quotas: Mapping[str, Quota], *, with_closed: bool) -> Summary:
-        """What the quotas offer, with or without the ones that staff closed; if all are closed, their names."""
-        summary = self._summaries.get(with_closed)
+    def summary(self, quotas: Mapping[str, Quota], *, cancelled: bool) -> Summary:
+        """What the quotas offer, or offered until they were cancelled; if nothing, the names of all."""
+        summary = self._summaries.get(cancelled)
         if summary is None:
-            summary = self._summaries[with_closed] = self._summarise(quotas, with_closed)
+            summary = self._summaries[cancelled] = self._summarise(quotas, cancelled)
         return summary
 
-    def _summarise(self, quotas: Mapping[str, Quota], with_closed: bool) -> Summary:
-        every = [quotas[quota_id].terms for quota_id in self.quotas]
-        offered = every if with_closed else [terms for terms in every if not terms.closed]
-        named = offered or every
+    def _summarise(self, quotas: Mapping[str, Quota], cancelled: bool) -> Summary:
+        every = [quotas[quota_id] for quota_id in self.quotas]
+        offered = [quota.terms for quota in every if (was_offered(quota) if cancelled else not quota.terms.closed)]
+        named = offered or [quota.terms for quota in every]
         return Summary(
             quotas=len(offered),
             places=sum(terms.capacity for terms in offered),

@@ -31,6 +31,7 @@ from reservasi.cli.program_by_program import Failed, end_with, program_by_progra
 from reservasi.errors import ConfigurationError
 from reservasi.model import Answer, MoveOpening, Opening, Outcome, Quota, SetOpening
 from reservasi.programs import RATE_PER_MIN_MAX
+from reservasi.quota_state import was_offered
 from reservasi.tidying import name_character
 from reservasi.waiting_room import draw
 from reservasi.waiting_room.creation import move_until_last_closing
@@ -376,7 +377,7 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
     terms = opening.terms
     covered = [quota for quota in quotas if opening.covers(quota.terms)]
     places = places_of(covered, now_ms)
-    offered = [quota for quota in covered if not quota.terms.closed or opening.cancelled]
+    offered = [each for each in covered if (was_offered(each) if opening.cancelled else not each.terms.closed)]
     remaining = sum(quota.remaining for quota in offered)
     return {
         "id": opening.id,
@@ -386,7 +387,7 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
         "joins_from": moment(terms.joins_from_ms),
         "ends_at": moment(ends_at_ms(opening, places)),
         "offices": list(terms.offices),
-        "quotas": len(covered),
+        "quotas": len(offered),
         "remaining": remaining,
         "waiting_room": terms.waiting_room,
         "proof_of_work": terms.proof_of_work,

@@ -9,6 +9,7 @@ from icalendar import Calendar
 from reservasi.front.api.bodies import OpeningListState
 from reservasi.front.pages.texts import STATES
 from reservasi.front.views.quota_json import moment
+from reservasi.model import IMPORT_ACTOR, Outcome, SetQuota
 from tests.acceptance.conftest import Reply, Stack
 from tests.acceptance.waiting import ELSEWHERE, HOUR_MS, Room, create_room, events, listed, now_ms
 
@@ -163,6 +164,22 @@ async def test_what_was_called_off_does_not_count_places_that_another_opening_to
     assert "banjir" in page.text
     assert "0 places" not in page.text
     assert "places" not in (await event_of(stack, room))["description"]
+
+
+async def test_what_was_called_off_counts_no_quota_that_an_import_had_closed(stack: Stack) -> None:
+    room = await create_room(stack, **ELSEWHERE)
+    other = await stack.quota(opens_at_ms=room.opens_at_ms, **{**ELSEWHERE, "capacity": 99})
+    command = SetQuota(quota=other, closed=True, actor=IMPORT_ACTOR)
+    assert (await stack.front.reservations.set_quota(command)).outcome is Outcome.QUOTA_SET
+    await stack.seen(other, lambda quota: quota.terms.closed)
+    await list_says(stack, room, "not-open")
+    before = (await listed(stack))[room.id]
+    assert (before["quotas"], before["places"]) == (1, 7)
+    await changed(stack, room, cancelled=True, reason="banjir")
+    await list_says(stack, room, "cancelled")
+    after = (await listed(stack))[room.id]
+    assert (after["quotas"], after["places"]) == (1, 7)
+    assert "7 places" in (await event_of(stack, room))["description"]
 
 
 async def test_to_call_off_is_final(stack: Stack) -> None:

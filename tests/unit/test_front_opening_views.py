@@ -16,6 +16,7 @@ from reservasi.front.services import FrontServices
 from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.front.views.openings import list_openings, listed_opening, next_openings, opening_state
 from reservasi.front.views.quota_json import moment
+from reservasi.model import NOT_KNOWN
 from tests.ledgers import opening_of, terms
 
 OPENING = opening_of(opens_at_ms=1000, joins_from_ms=500, ends_at_ms=90_000)
@@ -98,6 +99,23 @@ def test_an_opening_without_quotas_is_closed(pages: Pages) -> None:
     assert opening_state(pages.services, "p", OPENING, 600) == "closed"
 
 
+def test_a_cancelled_opening_counts_what_it_had_offered(pages: Pages) -> None:
+    first = {"opens_at_ms": 1000, "date": "2026-12-02"}
+    never_changed, closed_by_import, closed_by_staff = (), (5, 1000, 0, 1), (6, 1000, 0, 0)
+    pages.view.tell(OpeningSet(seq=1, opening=replace(OPENING, cancelled=True, revision=1)))
+    for quota_id, capacity, imported in (
+        ("p.1", 4, never_changed),
+        ("p.2", 5, closed_by_import),
+        ("p.3", 6, closed_by_staff),
+        ("p.4", 7, (NOT_KNOWN, NOT_KNOWN, NOT_KNOWN, NOT_KNOWN)),
+    ):
+        version = 2 if imported else 1
+        told = QuotaSet(seq=1, quota=quota_id, version=version, terms=terms(capacity, closed=True, **first))
+        pages.view.tell(replace(told, imported=imported))
+    (listed,) = pages.list()
+    assert (listed.state, listed.quotas, listed.places) == ("cancelled", 2, 13)
+
+
 def test_a_list_names_what_an_office_has(pages: Pages) -> None:
     pages.view.tell(OpeningSet(seq=1, opening=replace(OPENING, terms=replace(OPENING.terms, offices=("kanim",)))))
     pages.view.set("p.1", 3, opens_at_ms=1000, date="2026-12-02")
@@ -141,7 +159,8 @@ def test_each_moment_of_one_minute_has_an_id_of_its_own(pages: Pages) -> None:
 def test_a_called_off_opening_says_what_it_was_for(pages: Pages) -> None:
     pages.view.tell(OpeningSet(seq=1, opening=replace(OPENING, cancelled=True)))
     assert pages.states(0) == 3 * ["cancelled"]
-    pages.view.set("p.1", 3, opens_at_ms=1000, closed=True)
+    closed = terms(3, opens_at_ms=1000, closed=True)
+    pages.view.tell(QuotaSet(seq=1, quota="p.1", version=2, terms=closed, imported=(3, 1000, 0, 0)))
     pages.cache = AnswerCache(pages.view)  # what was just made is given again for a moment
     assert [(each.state, each.quotas, each.places) for each in pages.list()] == [("cancelled", 1, 3)]
 

@@ -266,11 +266,12 @@ class Views(RuleBasedStateMachine):
             closings = [quota.terms.closes_at_ms for quota in quotas]
             assert group.last_end_ms == (max(closings) if all(closings) else alternatives.NEVER_MS)
             offered = [quota for quota in quotas if not quota.terms.closed]
-            summary = group.summary(self.view.quotas, with_closed=False)
+            summary = group.summary(self.view.quotas, cancelled=False)
             assert (summary.quotas, summary.places) == (len(offered), sum(quota.terms.capacity for quota in offered))
             assert summary.offices == sorted({quota.terms.office for quota in offered or quotas})
             assert summary.dates == sorted({quota.terms.date for quota in offered or quotas})
-            assert group.summary(self.view.quotas, with_closed=True).quotas == len(quotas)
+            had_offered = [quota for quota in quotas if quota_state.was_offered(quota)]
+            assert group.summary(self.view.quotas, cancelled=True).quotas == len(had_offered)
 
     @invariant()
     def a_group_s_state_stays_until_its_turn(self) -> None:

@@ -221,7 +221,7 @@ def _body(
     now_ms: int,
 ) -> OpeningBody:
     is_cancelled = created is not None and created.cancelled  # its quotas were closed with it: show what it was for
-    offered = _NOTHING if group is None else services.availability.summary(program_id, group, with_closed=is_cancelled)
+    offered = _NOTHING if group is None else services.availability.summary(program_id, group, cancelled=is_cancelled)
     body = OpeningBody(
         id=created.id if created else _derived_id(services, program_id, opens_at_ms),
         program=program_id,
