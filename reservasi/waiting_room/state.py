@@ -47,6 +47,14 @@ def state_of(opening: Opening, now_ms: int, places: Places) -> OpeningState:
     return "paused" if opening.paused else "open"
 
 
+def is_paused_from_the_beginning(opening: Opening) -> bool:
+    """Whether it has been paused since before it opened, so that nobody is admitted.
+
+    The mark begins at 0, which is also the first number; only a pause tells that this number is not admitted yet.
+    """
+    return opening.admitted_through == 0 and opening.paused and opening.paused_at_ms <= opening.terms.opens_at_ms
+
+
 def last_end_ms(opening: Opening) -> int:
     """The latest end of the waiting room; unknown while it is paused."""
     return NEVER_MS if opening.paused else opening.terms.ends_at_ms

@@ -247,6 +247,32 @@ async def test_without_a_waiting_room_no_ticket_is_needed(stack: Stack) -> None:
     assert "seed" not in await room.queue()
 
 
+async def test_nobody_is_admitted_while_an_opening_is_paused_since_before_it_opened(stack: Stack) -> None:
+    room = await create_room(stack)
+    person = stack.applicant()
+    ticket = (await room.joined(person))["ticket"]  # the only one who joined, so that the draw gives number 0
+    await room.set(paused=True)
+    queue = await room.open()
+    assert (queue["state"], queue["admitted_through"]) == ("paused", 0)
+    problem = (await room.claim(person, ticket)).is_problem("not-admitted", 403)
+    assert (problem["opening"], problem["number"], problem["admitted_through"]) == (room.id, 0, 0)
+    assert "dijeda" in problem["detail"]
+    await room.set(paused=False)
+    await room.until(lambda queue: queue["state"] == "open")
+    assert (await room.claim(person, ticket)).status == 201
+
+
+async def test_whoever_was_admitted_may_claim_while_an_opening_is_paused(stack: Stack) -> None:
+    room = await create_room(stack)
+    person = stack.applicant()
+    ticket = (await room.joined(person))["ticket"]
+    await room.open()
+    await room.set(paused=True)
+    queue = await room.until(lambda queue: queue["state"] == "paused")
+    assert queue["admitted_through"] == 0
+    assert (await room.claim(person, ticket)).status == 201
+
+
 async def test_pausing_and_another_rate_hold_the_mark_and_move_it(stack: Stack) -> None:
     room = await create_room(stack)
     for _ in range(5):

@@ -151,3 +151,18 @@ async def test_a_ticket_is_forgotten_a_day_after_the_present_end_of_its_opening(
     await expect(page.locator("[data-state]")).to_have_text("Over")
     await expect(page.locator("[data-own-ticket]")).to_be_visible(visible=kept)
     assert await page.evaluate("Object.keys(localStorage).length") == int(kept)
+
+
+async def test_the_page_says_that_nobody_may_book_while_it_is_paused_since_before_it_opened(
+    stack: Stack, new_page: Open
+) -> None:
+    room = await create_room(stack)
+    await room.joined(stack.applicant())
+    await room.set(paused=True)
+    await room.open()
+    page = await new_page()
+    await page.goto(f"{stack.url}/openings/{room.id}")
+    await expect(page.locator("[data-state]")).to_have_text("Paused by staff; you keep your number")
+    await expect(page.locator("[data-admitted]")).to_have_text("none yet")
+    await room.set(paused=False)
+    await expect(page.locator("[data-admitted]")).to_have_text("0 to 0")

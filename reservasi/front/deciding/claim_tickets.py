@@ -5,6 +5,8 @@ ledger, so that it may delay a person for a moment, but never admits too early. 
 again once the view contains everything that the person may have learnt.
 """
 
+import msgspec
+
 from reservasi import quota_state
 from reservasi.front.api.languages import Text
 from reservasi.front.api.problem_catalogue import SOLD_OUT
@@ -17,8 +19,16 @@ from reservasi.front.services import FrontServices
 from reservasi.front.views.answer_cache import AnswerCache
 from reservasi.model import Opening
 from reservasi.waiting_room.room import ended
+from reservasi.waiting_room.state import is_paused_from_the_beginning
 from reservasi.waiting_room.tickets import TicketInvalid
 
+_PAUSED = msgspec.structs.replace(
+    NOT_ADMITTED,
+    detail=Text(
+        "Pembukaan ini dijeda oleh petugas sebelum dibuka; belum ada nomor yang dapat memesan.",
+        "Staff paused this opening before it opened; no number may claim yet.",
+    ),
+)
 _WHY = {
     "ticket-missing": Text("Tiket tidak disertakan.", "The ticket is missing."),
     "ticket-invalid": Text(
@@ -48,7 +58,7 @@ def check_ticket(services: FrontServices, cache: AnswerCache, wanted: Wanted) ->
     if state == "closed":
         return closed(services, quota)
     if state == "not-open":
-        has_joined = refused.kind is NOT_ADMITTED
+        has_joined = refused.kind.name == NOT_ADMITTED.name
         return over(services, quota.id, quota) or not_open(
             services, cache, quota, quota.terms.opens_at_ms, has_joined=has_joined
         )
@@ -57,7 +67,7 @@ def check_ticket(services: FrontServices, cache: AnswerCache, wanted: Wanted) ->
 
 def may_be_outdated(services: FrontServices, refused: Refused, program: str) -> bool:
     """Whether another front may have told the person otherwise: about a mark always, about all else for a moment."""
-    return refused.kind is NOT_ADMITTED or not services.availability.is_fresh(program)
+    return refused.kind.name == NOT_ADMITTED.name or not services.availability.is_fresh(program)
 
 
 def _judge(services: FrontServices, opening: Opening, wanted: Wanted, now_ms: int) -> Refused | None:
@@ -76,10 +86,11 @@ def _judge(services: FrontServices, opening: Opening, wanted: Wanted, now_ms: in
     if ticket.id not in [room.ticket_id(program, opening.id, person) for person in wanted.persons]:
         return _required(opening, "ticket-for-other-person")
     number = room.number_of(ticket, opening, now_ms)
-    if opening.drawn and number is not None and number <= opening.admitted_through:
+    is_held_back = is_paused_from_the_beginning(opening)
+    if opening.drawn and number is not None and number <= opening.admitted_through and not is_held_back:
         return None
     members = {"opening": opening.id, "number": number, "admitted_through": opening.admitted_through}
-    return Refused(NOT_ADMITTED, members=members)
+    return Refused(_PAUSED if is_held_back else NOT_ADMITTED, members=members)
 
 
 def _required(opening: Opening, reason: str) -> Refused:

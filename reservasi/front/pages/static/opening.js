@@ -3,7 +3,7 @@ import { ServerClock, ask } from "./clock.js";
 import { runCountdowns } from "./countdown.js";
 import { canCompute, commitment, drawnNumber } from "./draw.js";
 import { solve } from "./proof.js";
-import { follow } from "./queue.js";
+import { follow, hasAdmitted } from "./queue.js";
 import { followTicket, isLongOver, keepTicket, keptTicket, readTicket } from "./ticket.js";
 import { tidyNik, tidyWord } from "./tidy.js";
 import { count, say } from "./words.js";
@@ -122,11 +122,10 @@ function localTime(at) {
 /** @param {import("./queue.js").Queue} latest */
 function showQueue(latest) {
   queue = latest;
-  const open = Boolean(queue.seed);
   show("state", say(`state_${queue.state}`));
   show("joined", count(queue.joined));
   show("arrived", count(queue.arrived));
-  show("admitted", open ? say("through", { n: queue.admitted_through }) : say("nobody"));
+  show("admitted", hasAdmitted(queue) ? say("through", { n: queue.admitted_through }) : say("nobody"));
   show("rate", say("per_minute", { n: queue.rate_per_min }));
   show("seed", queue.seed ?? say("no_seed"));
   show("beacon", queue.beacon || "–");

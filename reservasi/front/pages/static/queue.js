@@ -6,7 +6,7 @@ import { ask } from "./clock.js";
  *   "cancelled", opens_at: string,
  *   joins_from: string, ends_at: string, joined: number, arrived: number, admitted_through: number,
  *   rate_per_min: number, commitment: string, seed?: string, beacon?: string, beacon_source?: string,
- *   moved_from?: string, reason?: string, reason_en?: string}} Queue
+ *   moved_from?: string, reason?: string, reason_en?: string, paused_since?: string}} Queue
  */
 
 const SOON_MS = 60_000;
@@ -25,6 +25,17 @@ export function pause(queue, now, visible) {
   const ahead = Date.parse(queue.state === "announced" ? queue.joins_from : queue.opens_at) - now;
   if (ahead > SOON_MS) return Math.max(1000, Math.min(longest, ahead - SOON_MS));
   return visible ? 1000 : 10_000;
+}
+
+/**
+ * Whether numbers may book: not before the opening, nor while it has been paused since before it.
+ * @param {Queue} queue
+ * @returns {boolean}
+ */
+export function hasAdmitted(queue) {
+  if (!queue.seed) return false;
+  const since = queue.paused_since ? Date.parse(queue.paused_since) : Infinity;
+  return queue.admitted_through > 0 || since > Date.parse(queue.opens_at);
 }
 
 /**
