@@ -98,11 +98,20 @@ class JoinBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class TicketBody(msgspec.Struct, kw_only=True):
-    """A place in the waiting room; the number comes with the draw, or at once after the opening."""
+    """A place in the waiting room."""
 
     ticket: str
     ticket_id: str
-    number: int | UnsetType = UNSET
+    number: (
+        Annotated[
+            int,
+            Meta(
+                description="Only for a person who joins after the opening. Whoever joined before it is drawn: the "
+                "number follows from the queue's `seed`, `beacon` and `joined`."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class OpeningRequestBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
