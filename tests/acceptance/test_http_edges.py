@@ -195,6 +195,13 @@ async def test_another_transfer_coding_is_refused(stack: Stack, way: Way, langua
     is_problem(answer, "bad-request", 400, language)
 
 
+async def test_a_transfer_coding_of_an_older_version_is_refused(stack: Stack) -> None:
+    raw = b"POST /nothing HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    answer = await exchange(stack.url, raw, "POST")
+    is_problem(answer, "bad-request", 400)
+    assert answer.header("Connection") == "close"
+
+
 async def test_chunked_is_taken_however_it_is_written(stack: Stack) -> None:
     content = json.dumps(stack.body(await stack.quota())).encode()
     for coding in ("chunked", "Chunked", " chunked "):

@@ -183,9 +183,12 @@ BROKEN = (
 
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("pause_s", [0, 0.1])
-async def test_a_whole_body_with_a_broken_end_is_not_carried_out(stack: Any, broken: bytes, pause_s: float) -> None:
+@pytest.mark.parametrize("blank", [b"", b"\r\n\r\n" * 1_100])
+async def test_a_whole_body_with_a_broken_end_is_not_carried_out(
+    stack: Any, broken: bytes, pause_s: float, blank: bytes
+) -> None:
     quota = await stack.quota()
-    whole = chunked(json.dumps(stack.body(quota)).encode())[: -len(b"0\r\n\r\n")]
+    whole = chunked(json.dumps(stack.body(quota)).encode() + blank)[: -len(b"0\r\n\r\n")]
     reader, writer = await opened(stack)
     with closing(writer):
         writer.write(whole)
@@ -260,6 +263,28 @@ async def test_a_cancellation_that_does_not_arrive_completely_cancels_nothing(st
     answer = await exchange(stack.url, head(f"POST {path}/cancel HTTP/1.1", bearer, lines) + content, "POST")
     assert answer.status == (400 if body == "broken" else 408)
     assert (await stack.managed("GET", held)).json["status"] == "held"
+
+
+async def test_a_caller_who_is_still_sending_can_read_the_refusal_of_a_late_request(stack: Any) -> None:
+    """An immediate close would reset the connection, which discards the answer on some systems."""
+    reader, writer = await opened(stack)
+    with closing(writer):
+        writer.write(sized(b"{" + b" " * 99)[:-99])
+        async with asyncio.timeout(WAIT_S):
+            assert (await read_answer(reader, "POST")).status == 408
+            for _ in range(5):
+                writer.write(b" ")
+                await asyncio.sleep(0.05)
+            assert await reader.read() == b""  # and not a reset
+
+
+async def test_an_answered_request_whose_body_does_not_come_holds_no_process_up(stack: Any, listening: Any) -> None:
+    async with asyncio.timeout(8), listening(stack.front) as url:  # aiohttp alone waits ten seconds for the rest
+        address = urlsplit(url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(head("POST /nothing HTTP/1.1", "Content-Length: 100") + b"1")
+        assert (await read_answer(reader, "POST")).status == 404
+    writer.close()
 
 
 async def test_a_refusal_of_head_has_no_body(stack: Any) -> None:

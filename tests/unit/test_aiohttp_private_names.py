@@ -32,7 +32,6 @@ PRIVATE_NAMES = {
         "_next_keepalive_close_time",
         "_process_keepalive",
         "_request_count",
-        "_request_in_progress",
     },
     "BaseRequest": {"_version"},
     "Server": {"_kwargs", "_loop"},

@@ -42,8 +42,10 @@ class Front:
     def awaits_body(self, _method: str, _target: str) -> bool:
         return True
 
-    def take(self, caller: Any, _request: Request) -> bool:
+    def take(self, caller: Any, request: Request) -> bool:
         self.requests += 1
+        if request.target == "/aiohttp":
+            return False
         if self._answer is not None:
             caller.send(self._answer)
         return True
@@ -68,10 +70,10 @@ async def connected(
 ) -> AsyncIterator[tuple[Front, socket.socket]]:
     """A front with one caller, who reads nothing unless the test does."""
 
-    async def nobody(_request: web.BaseRequest) -> web.StreamResponse:
-        raise AssertionError("aiohttp is not asked")
+    async def handle(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=answer)
 
-    loop, front, manager = asyncio.get_running_loop(), Front(answer), web.Server(nobody)
+    loop, front, manager = asyncio.get_running_loop(), Front(answer), web.Server(handle)
 
     def new_connection() -> Any:
         return connection.Connection(manager, front, loop=loop, keepalive_timeout=keepalive_s)  # type: ignore[arg-type]
@@ -118,11 +120,12 @@ def test_whoever_takes_nothing_is_answered_no_more(run: Run) -> None:
     run(ask())
 
 
+@pytest.mark.parametrize("target", [b"/one", b"/aiohttp"])
 @both_loops
-def test_an_answer_that_is_left_lying_ends_the_connection(run: Run) -> None:
+def test_an_answer_that_is_left_lying_ends_the_connection(run: Run, target: bytes) -> None:
     async def ask() -> None:
         async with connected(ANSWER) as (front, caller):
-            await asyncio.get_running_loop().sock_sendall(caller, REQUEST)
+            await asyncio.get_running_loop().sock_sendall(caller, REQUEST.replace(b"/one", target))
             await until(lambda: front.lost)
             assert front.requests == 1
 

@@ -79,28 +79,40 @@ class AiohttpConnection(RequestHandler):
             end = at if body.is_eof() or self._reading_paused else body_end.next(data, at)
             if end == at:
                 break
-            super().data_received(data[at:end])
+            self._give_body(data[at:end], body)
             at = end
-            if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
-                self.is_body_broken = True
-                self._lose_end(body)
-            elif body_end.is_too_far:
+            if body_end.is_too_far:
                 self._lose_end(body)
         if not self._takes_all:
             return data[at:]
-        if not self.is_body_broken:
-            super().data_received(data[at:])
+        if body is not None and not self.is_body_broken:
+            self._give_body(data[at:], body)
         return b""
+
+    def _give_body(self, piece: bytes, body: StreamReader) -> None:
+        super().data_received(piece)
+        if self._messages and not isinstance(self._messages[-1][0], RawRequestMessage):
+            self.is_body_broken = True
+            self._lose_end(body)
 
     def _lose_end(self, body: StreamReader) -> None:
         """Where the body ends is not known, so the request is the last one of its connection."""
         self._is_last = self._takes_all = True
-        is_answered = self._finished == self._begun
-        if is_answered or self.is_body_broken:
+        if self._is_answered or self.is_body_broken:
             body.feed_eof()  # whoever waits for the rest goes on
-        if is_answered:
+        if self._is_answered:
             self.close()
             self.request_finished(keeps=False)
+
+    @property
+    def _is_answered(self) -> bool:
+        """Whether the request that was begun last has its answer; its body may still arrive."""
+        return self._finished == self._begun
+
+    def give_up_answered_body(self) -> None:
+        """Wait no longer for the body of a request that has its answer."""
+        if self._is_answered and self._latest_body is not None and not self._latest_body.is_eof():
+            self._latest_body.feed_eof()
 
     def feed_kept(self) -> None:
         """Let aiohttp go on with bytes that it has, but has not parsed yet."""

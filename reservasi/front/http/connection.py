@@ -65,6 +65,7 @@ class Connection(AiohttpConnection):
         "_closes",
         "_dispatcher",
         "_half_closed",
+        "_is_late",
         "_left",
         "_lost",
         "_received",
@@ -87,6 +88,7 @@ class Connection(AiohttpConnection):
         self._unsent_bytes = 0  # of the answer, at the last check
         self._half_closed = False  # whether the caller has closed its sending side and waits for answers
         self._closes = False  # whether the connection ends with the pending answer
+        self._is_late = False  # whether its request did not arrive in time
         self._waits_for: Abandonable | None = None
         self._left: asyncio.Future[None] | None = None  # set while a shutdown waits for the answer
         self._lost: asyncio.Event | None = None
@@ -233,8 +235,13 @@ class Connection(AiohttpConnection):
         transport = self.transport
         if transport is not None and not transport.is_closing():
             transport.write(early_answer(refused, head, self._arrivals.cors))
-            transport.write_eof()
-            self._loop.call_later(LINGER_S, transport.close)
+            self._linger(transport)
+
+    def _linger(self, transport: asyncio.Transport) -> None:
+        """End the connection, but give a caller who is still sending time to read the answer."""
+        self._state = _ENDED
+        transport.write_eof()
+        self._loop.call_later(LINGER_S, transport.close)
 
     def _leave_to_aiohttp(self, data: bytes) -> None:
         self._state, self._received, self.due_s, self.body_due_s = _AIOHTTP, b"", 0.0, 0.0
@@ -287,7 +294,10 @@ class Connection(AiohttpConnection):
 
     def _end_answer(self, transport: asyncio.Transport) -> None:
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        if self._closes or self._arrivals.stopping.is_set():
+        if self._is_late:
+            self._settle()
+            self._linger(transport)
+        elif self._closes or self._arrivals.stopping.is_set():
             self._settle()
             transport.close()
         else:
@@ -321,13 +331,14 @@ class Connection(AiohttpConnection):
         answer.
         """
         transport = self.transport
-        if transport is None or self._state is _AIOHTTP or self._request_in_progress:
+        if transport is None:
             super()._process_keepalive()
             return
         before, self._unsent_bytes = self._unsent_bytes, transport.get_write_buffer_size()
-        if self._unsent_bytes and before and before - self._unsent_bytes < TAKEN_BYTES_MIN:
+        is_stuck = self._unsent_bytes and before and before - self._unsent_bytes < TAKEN_BYTES_MIN
+        if is_stuck and self._lost is None:  # a stream has a timeout of its own
             transport.abort()
-        elif self._is_busy or self._unsent_bytes or self._received:
+        elif self._is_busy or self._state is _AIOHTTP or self._unsent_bytes or self._received:
             self._keepalive_handle = self._loop.call_later(self._keepalive_timeout, self._process_keepalive)
         else:
             super()._process_keepalive()
@@ -342,7 +353,7 @@ class Connection(AiohttpConnection):
         if self.transport is None:
             return
         data, missing_bytes = self._received, max(0, self._whole_bytes - len(self._received))
-        self._received, self._whole_bytes, self._closes = b"", 0, True
+        self._received, self._whole_bytes, self._closes, self._is_late = b"", 0, True, True
         request = read_late(data, missing_bytes, self._arrivals.body_bytes_max) if missing_bytes else None
         timed_out = Refused(problem_catalogue.REQUEST_TIMEOUT)
         if request is not None:
@@ -361,4 +372,5 @@ class Connection(AiohttpConnection):
                     await self._left
                 while self.transport is not None and self.transport.get_write_buffer_size():  # noqa: ASYNC110 - no event
                     await asyncio.sleep(DRAIN_LOOK_S)
+        self.give_up_answered_body()
         await super().shutdown(timeout)
