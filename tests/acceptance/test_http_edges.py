@@ -202,6 +202,13 @@ async def test_a_transfer_coding_of_an_older_version_is_refused(stack: Stack) ->
     assert answer.header("Connection") == "close"
 
 
+@WAYS
+@pytest.mark.parametrize("length", ["0" * 4_300 + "2", "9" * 5_000, "9" * 20])
+async def test_a_length_of_too_many_digits_is_refused(stack: Stack, way: Way, length: str) -> None:
+    answer = await ask(stack, way, "POST", "/v1/find", "Accept-Language: en", f"Content-Length: {length}")
+    is_problem(answer, "bad-request", 400, "en")
+
+
 async def test_chunked_is_taken_however_it_is_written(stack: Stack) -> None:
     content = json.dumps(stack.body(await stack.quota())).encode()
     for coding in ("chunked", "Chunked", " chunked "):

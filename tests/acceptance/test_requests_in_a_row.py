@@ -216,16 +216,23 @@ async def test_a_body_that_breaks_after_its_answer_gets_no_second_one(
     assert not [each for each in caplog.records if each.levelname in ("ERROR", "WARNING")], caplog.text
 
 
+@pytest.mark.parametrize("pause_s", [0, 0.05])
 @pytest.mark.parametrize("form", ["sized", "chunked", "expecting"])
 async def test_a_caller_who_leaves_in_the_middle_is_no_fault(
-    stack: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, form: str
+    stack: Any, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, form: str, pause_s: float
 ) -> None:
     more = {"sized": ("Trailer: x", "Content-Length: 50"), "expecting": ("Expect: 100-continue", "Content-Length: 50")}
     lines = more.get(form, ("Transfer-Encoding: chunked",))
-    _, writer = await opened(stack)
-    writer.write(head("POST /v1/find HTTP/1.1", "Content-Type: application/json", *lines) + b"1")
-    await asyncio.sleep(0.05)  # in which the front begins to wait for the body
-    writer.transport.abort()
+    begun = head("POST /v1/find HTTP/1.1", "Content-Type: application/json", *lines) + b"1"
+    reader, writer = await opened(stack)
+    writer.write(begun if pause_s else FIRST["plain"] + begun)
+    await asyncio.sleep(pause_s)  # in which the front begins to wait for the body
+    if pause_s:
+        writer.transport.abort()
+    else:  # before the front has begun it
+        writer.write_eof()
+        await reader.read()
+        writer.close()
     assert (await exchange(stack.url, FIRST["plain"], "GET")).status == 200
     output = capsys.readouterr()
     assert "connection_failed" not in output.out + output.err + caplog.text

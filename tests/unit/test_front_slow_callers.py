@@ -162,6 +162,26 @@ def test_a_connection_that_waited_for_its_answer_is_idle_afterwards(run: Run) ->
     run(ask())
 
 
+@pytest.mark.parametrize("target", [b"/one", b"/aiohttp"])
+@both_loops
+def test_a_caller_who_goes_on_reading_gets_every_answer(run: Run, target: bytes) -> None:
+    """Also where each check for idle connections finds more unsent than the one before, of a later answer."""
+
+    async def ask() -> None:
+        async with connected(ANSWER) as (front, caller):
+            loop, count = asyncio.get_running_loop(), 4
+            await loop.sock_sendall(caller, REQUEST.replace(b"/one", target) * count)
+            read, whole = 0, count * len(ANSWER)
+            async with asyncio.timeout(60):
+                while read < whole and (data := await loop.sock_recv(caller, 1_000_000)):
+                    read += len(data)
+                    await asyncio.sleep(0.001)  # some checks long for all of them
+            assert read >= whole
+            assert front.requests == count
+
+    run(ask())
+
+
 @both_loops
 def test_requests_that_are_sent_far_ahead_wait_in_the_socket(run: Run) -> None:
     async def ask() -> None:

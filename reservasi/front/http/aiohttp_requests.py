@@ -62,6 +62,10 @@ async def read_body(request: web.Request, ours: OurRequest, settings: Settings) 
                 ours.fault = Refused(BAD_REQUEST)
         except TimeoutError:
             ours.fault = Refused(REQUEST_TIMEOUT)
+        except RuntimeError as error:
+            if request.transport is not None:
+                raise
+            raise ConnectionResetError("the caller has gone") from error  # aiohttp has no error of its own for it
         except web.HTTPRequestEntityTooLarge:
             ours.fault = Refused(BODY_TOO_LARGE)
         except (http_exceptions.HttpProcessingError, web.RequestPayloadError):

@@ -6,6 +6,9 @@ Requests are taken one at a time, also those that arrive together, so that each 
 import asyncio
 import contextlib
 import enum
+import fcntl
+import sys
+import termios
 from typing import Any
 
 from aiohttp import web
@@ -131,6 +134,7 @@ class Connection(AiohttpConnection):
     def request_finished(self, *, keeps: bool) -> None:
         """Read the next request after aiohttp's answer, or close a half-closed connection after the last one."""
         self._closes = self._closes or not keeps
+        self._unsent_bytes = 0
         self._end_of_aiohttp()
         if self._half_closed and not self._is_busy and self.unanswered() <= 0:
             self.close()
@@ -334,7 +338,7 @@ class Connection(AiohttpConnection):
         if transport is None:
             super()._process_keepalive()
             return
-        before, self._unsent_bytes = self._unsent_bytes, transport.get_write_buffer_size()
+        before, self._unsent_bytes = self._unsent_bytes, _unsent_bytes(transport)
         is_stuck = self._unsent_bytes and before and before - self._unsent_bytes < TAKEN_BYTES_MIN
         if is_stuck and self._lost is None:  # a stream has a timeout of its own
             transport.abort()
@@ -374,3 +378,17 @@ class Connection(AiohttpConnection):
                     await asyncio.sleep(DRAIN_LOOK_S)
         self.give_up_answered_body()
         await super().shutdown(timeout)
+
+
+def _unsent_bytes(transport: asyncio.Transport) -> int:
+    """Bytes that the caller has not taken; 0 if all of them fit into the kernel's buffer.
+
+    The kernel makes room only when much of its buffer is free, so that its part must be counted as well.
+    """
+    queued = transport.get_write_buffer_size()
+    sock = transport.get_extra_info("socket") if queued else None
+    if sock is None:
+        return queued
+    with contextlib.suppress(OSError):
+        return queued + int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    return queued

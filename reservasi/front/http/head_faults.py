@@ -19,12 +19,14 @@ from reservasi.front.api.problems import Refused
 HEAD_BYTES_MAX = 32_768  # of one head: several times the possible cookies of a domain
 TARGET_BYTES_MAX = 16_384
 HEADERS_MAX = 100
+LENGTH_DIGITS_MAX = 19  # of a Content-Length, zeros in front included
 # The methods that the service knows, whether or not an operation uses them (RFC 9110, and QUERY of the HTTP working
 # group).
 METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY"))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([^ \r\n]+) HTTP/([0-9]\.[0-9]|[2-9])")
 _FIELDS = re.compile(rb"(?:\r\n[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\r\n]*)*")
 _BEGINNING = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ /")
+_LENGTHS = re.compile(rb"\r\n(?i:content-length)[ \t]*:[ \t]*([^\r\n]*)")
 _CODINGS = re.compile(rb"\r\n(?i:transfer-encoding)[ \t]*:([^\r\n]*)")
 _NAMEABLE = re.compile(rb"[A-Za-z][A-Za-z-]{0,63}")  # without digits, which could be part of a person's number
 ALL_TOGETHER = Text("semua header bersama-sama", "all headers together")
@@ -49,6 +51,8 @@ def fault_of(head: bytes) -> Refused | None:
         return Refused(HTTP_VERSION_NOT_SUPPORTED)
     if read[1] not in METHODS:
         return Refused(METHOD_NOT_IMPLEMENTED)
+    if any(len(each) > LENGTH_DIGITS_MAX for each in _LENGTHS.findall(head)):
+        return Refused(BAD_REQUEST)
     codings = _CODINGS.findall(head)
     if codings and (read[3] == b"1.0" or b",".join(codings).strip(b" \t").lower() != b"chunked"):
         return Refused(BAD_REQUEST)  # HTTP/1.0 has no codings, so that older readers see another end of the body
