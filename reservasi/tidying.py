@@ -26,6 +26,7 @@ _PHONE_SEPARATORS = re.compile(r"[ ().\-/\u2012-\u2015\u2212]+")
 _SEPARATORS_BUT_SLASH = re.compile(r"[ ().\-\u2012-\u2015\u2212]+")
 _TRUNK_ZERO = re.compile(r"^(\+[0-9]{1,3}[ .-]?)\(0\)")  # +62 (0)21: the 0 is dialled within the country only
 _PHONE_DIGITS_MIN = 6
+_E164_DIGITS_MAX = 15
 _CONTROLS = {
     0x00: "NULL",
     0x07: "BELL",
@@ -99,7 +100,7 @@ def tidy_reference(text: str) -> str:
 def tidy_phone(text: str) -> str:
     """A telephone number as digits only, after a plus if there was one.
 
-    A slash behind an area code is removed. One between parts that could each be a number stays, so that it is refused.
+    A slash behind an area code is removed. One between two whole numbers stays, so that it is refused.
     """
     digits = text[1:] if text[:1] == "+" else text
     if digits.isascii() and digits.isdigit():
@@ -115,11 +116,16 @@ def tidy_phone(text: str) -> str:
 
 
 def _has_two_numbers(text: str) -> bool:
-    """Whether slashes divide a text into parts of which two have the digits of a whole telephone number."""
+    """Whether a slash divides two whole numbers.
+
+    Behind an area code a part never begins with a 0 or a plus, and no number has more than 15 digits (ITU-T E.164).
+    """
     if "/" not in text:
         return False
-    digits = [sum("0" <= each <= "9" for each in part) for part in text.split("/")]
-    return sum(count >= _PHONE_DIGITS_MIN for count in digits) > 1
+    first, *others = (part.strip(" (.-") for part in text.split("/"))
+    digits, *more = (sum("0" <= each <= "9" for each in part) for part in (first, *others))
+    is_whole = digits >= _PHONE_DIGITS_MIN and any(part.startswith(("0", "+")) for part in others)
+    return is_whole or digits + sum(more) > _E164_DIGITS_MAX
 
 
 def unusable_character(text: str) -> str | None:

@@ -172,13 +172,15 @@ def by_hand(quota: Quota, term: str) -> bool:
 def in_the_way(program: Program, quota: Quota, others: Iterable[Quota]) -> Quota | None:
     """The open quota of the same line whose window overlaps, so that the closed quota cannot be opened again.
 
-    If the quota was not closed by an import, only windows of the program's file count.
+    If neither an import closed the quota nor the program's file has its window, only windows of the file count.
     """
     overlapping = [other for other in others if is_overlapping(quota, other)]
     if not overlapping or _closed_by_import(quota):
         return next(iter(overlapping), None)
     expanded = expand_dates(program, [dt.date.fromisoformat(quota.terms.date)], open_now=True)
     windows = {(_line(each.terms), _window(each.terms)) for each in expanded if each.terms is not None}
+    if (_line(quota.terms), _window(quota.terms)) in windows:
+        return overlapping[0]
     return next((other for other in overlapping if (_line(other.terms), _window(other.terms)) in windows), None)
 
 

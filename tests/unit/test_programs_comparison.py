@@ -438,11 +438,12 @@ def test_what_keeps_a_quota_from_being_opened_again() -> None:
         id="half", terms=msgspec.structs.replace(hour.terms, end="08:30", closed=True), counts=QuotaCounts(version=2)
     )
     assert in_the_way(program(), half, [half, hour]) is hour
-    shorter = program(offices=[office(slot_minutes=30)])
-    assert in_the_way(shorter, half, [half, hour]) is None, "neither is the file's, and no import closed it"
+    assert in_the_way(program(offices=SHORTER), half, [half, hour]) is hour, "the file's, beside one that is not"
+    longer = program(offices=[office(slot_minutes=120)])
+    assert in_the_way(longer, half, [half, hour]) is None, "neither is the file's, and no import closed it"
     by_import = msgspec.structs.replace(half, imported=(5, 0, 0, 1))
-    assert in_the_way(shorter, by_import, [half, hour]) is hour
-    assert in_the_way(shorter, by_import, [half, changed_by(hour, "staff:ani", closed=True)]) is None
+    assert in_the_way(longer, by_import, [half, hour]) is hour
+    assert in_the_way(longer, by_import, [half, changed_by(hour, "staff:ani", closed=True)]) is None
 
 
 def test_expanding_some_dates_is_expanding_a_range() -> None:
