@@ -56,11 +56,6 @@ def trace_of(request_ids: Sequence[str], traceparents: Sequence[str]) -> Trace:
     )
 
 
-def new_trace() -> Trace:
-    """Names for a request without any."""
-    return Trace(new_request_id(), "", given=False)
-
-
 class _Numbers:
     """Ids that no other process and no other start returns: a random prefix and a counter."""
 

@@ -10,7 +10,7 @@ from reservasi.front.api.languages import Language, negotiate
 from reservasi.front.api.problem_catalogue import EXPECTATION_FAILED
 from reservasi.front.api.problems import Refused, problem_answer
 from reservasi.front.api.request import REQUEST_ID, TRACEPARENT
-from reservasi.front.api.tracing import Trace, new_trace, trace_of
+from reservasi.front.api.tracing import Trace, trace_of
 
 
 def response_of(
@@ -36,11 +36,8 @@ def unreadable(
 
 
 def trace_of_request(request: web.BaseRequest) -> Trace:
-    """The names of a request; one that aiohttp could not read has no headers."""
-    values_of = getattr(request.headers, "getall", None)
-    if values_of is None:
-        return new_trace()
-    return trace_of(*(values_of(each.decode(), []) for each in (REQUEST_ID, TRACEPARENT)))
+    """The names of a request that aiohttp could read."""
+    return trace_of(*(request.headers.getall(each.decode(), []) for each in (REQUEST_ID, TRACEPARENT)))
 
 
 def expecting(cors: Cors) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
