@@ -208,7 +208,8 @@ async def test_a_settled_letter_of_a_quota_keeps_no_other_repair_back(ledger: Le
 async def test_two_who_retry_at_once_record_each_letter_once(ledger: Ledger, records: Records) -> None:
     await ledger.run(quota_set(capacity=100), *(claim() for _ in range(30)))
     await record_without(ledger, records, "h")
-    both = await asyncio.gather(retry(ledger, records), retry(ledger, records))
+    async with open_ledger(ledger.url, ledger.program, owned=False) as other:
+        both = await asyncio.gather(retry(ledger, records), retry(other, records))
     recorded = sorted(each.seq for tried in both for each in tried if each.result == "recorded")
     assert recorded == list(range(2, 32))
     assert await records.count_holds(ledger.program) == 30
