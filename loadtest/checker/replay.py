@@ -25,6 +25,8 @@ from reservasi.events import (
 from reservasi.ledger.journal.stream import START, check_follows
 from reservasi.model import IMPORT_ACTOR, NOT_KNOWN, STAFF_TERMS, Opening, Position, QuotaCounts, State
 
+CLOSED = STAFF_TERMS.index("closed")
+
 
 class Model:
     """Quotas and live reservations as they follow from the events alone."""
@@ -90,6 +92,9 @@ class Model:
             new if event.actor == IMPORT_ACTOR and new != old else kept
             for kept, old, new in zip(imported or [NOT_KNOWN] * len(after), before, after, strict=True)
         ]
+        is_closed_by_import = before[CLOSED] == after[CLOSED] == wanted[CLOSED] == 1
+        if is_closed_by_import and event.actor != IMPORT_ACTOR and event.imported[CLOSED] == NOT_KNOWN:
+            wanted[CLOSED] = NOT_KNOWN  # somebody closed what an import had closed
         self.imported[event.quota] = wanted
         if list(event.imported) == wanted:
             return None

@@ -102,6 +102,7 @@ async def _close(operations: Operations, program: str, wanted: Wanted, actor: st
             changed |= {
                 each.quota for each, answer in zip(part, answers, strict=True) if answer.outcome is Outcome.QUOTA_SET
             }
+        changed -= {each.id for each in meant if each.terms.closed}  # by an import; staff have closed them now
         ids = {each.id for each in meant}
         after = {each.id: each for each in (await require_snapshot(operations, program)).quotas if each.id in ids}
         booked = await booked_in(operations, program, {each.id for each in after.values() if each.counts.taken})

@@ -129,7 +129,8 @@ async def create_announced(
     """Create an opening with the file's waiting room for each future moment at which some of its quotas open.
 
     A quota that staff moved by hand gets none: they did not ask for a waiting room. Nor do quotas that were closed with
-    a cancelled opening; other quotas of its moment get a new one.
+    a cancelled opening; other quotas of its moment get a new one. Closed quotas get one too, since they may be
+    reopened.
 
     It is for all offices; if some have an opening at the moment already, for the others. Returns the new ids.
     """
@@ -159,9 +160,9 @@ def _uncovered(snapshot: Snapshot, quotas: Iterable[Quota]) -> dict[int, tuple[s
     moments: dict[int, set[str]] = {}
     for quota in quotas:
         terms = quota.terms
-        if terms.closed or terms.opens_at_ms <= snapshot.now_ms:
-            continue
-        if not any(each.covers(terms) for each in at_moment.get(terms.opens_at_ms, ())):
+        if terms.opens_at_ms > snapshot.now_ms and not any(
+            each.covers(terms) for each in at_moment.get(terms.opens_at_ms, ())
+        ):
             moments.setdefault(terms.opens_at_ms, set()).add(terms.office)
     return {at_ms: tuple(sorted(offices)) if at_ms in taken else () for at_ms, offices in moments.items()}
 

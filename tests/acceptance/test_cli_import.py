@@ -394,3 +394,38 @@ def test_a_second_opening_beside_one_that_staff_moved_is_named(deployment: Deplo
         "one opening are now split between two"
     ) in text
     assert openings(deployment) == [(f"{moved}-2", False), (moved, False)]
+
+
+def test_new_quotas_in_closed_time_get_an_opening_too_since_they_may_be_reopened(deployment: Deployment) -> None:
+    deployment.write(rule=WEEKLY, days=(WEEK,))
+    words = ("--from", str(WEEK), "--to", str(WEEK), "--apply")
+    (moved,) = deployment.imports(*words)["openings"]
+    friday = WEEK - dt.timedelta(days=3)
+    deployment.json("opening", "move", moved, "--opens-at", f"{friday}T15:00:00+07:00")
+    deployment.json("quota", "close", deployment.program, "--date", str(WEEK))
+    deployment.write(rule=WEEKLY, days=(WEEK,), slot_minutes=30)
+    done = deployment.imports(*words)
+    assert [each["split_off"] for each in done["plan"]["openings"]] == [8]
+    assert done["openings"] == [f"{moved}-2"]
+    new = deployment.quota("0830", day=WEEK)
+    assert deployment.show(new)["closed"]
+    deployment.json("quota", "set", new, "--reopen")
+    opening = deployment.json("opening", "show", f"{moved}-2")
+    assert (opening["waiting_room"], opening["opens_at"]) == (True, deployment.show(new)["opens_at"])
+
+
+def test_a_day_that_staff_closed_stays_closed_though_an_import_had_closed_some_of_it(deployment: Deployment) -> None:
+    deployment.write(hours=("08:00", "10:00"))
+    deployment.imports(*DATES, "--apply")
+    words = ("quota", "close", deployment.program, "--office", "kanim", "--date", str(DAY))
+    done = deployment.json(*words)
+    assert (done["closed"], [each["changed"] for each in done["quotas"]]) == (2, [True, True, False, False])
+    assert deployment.json(*words)["closed"] == 0
+    deployment.json("quota", "close", deployment.quota("1100", office="ulp"))
+    for slot_minutes in (60, 30):
+        deployment.write(slot_minutes=slot_minutes)
+        deployment.imports(*DATES, "--apply")
+        assert deployment.open_windows() == []
+        assert [end for _, end, _ in deployment.open_windows("ulp")][-1] == "11:00", "the closed window stays closed"
+        assert deployment.open_windows(day=NEXT_DAY) != []
+    deployment.is_settled()

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from reservasi.model import IMPORT_ACTOR, SetQuota
 from tests.acceptance.conftest import Stack
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -42,6 +43,22 @@ async def test_a_day_is_closed_and_people_keep_their_places(stack: Stack) -> Non
     assert again["booked"] == [{**reserved, "status": "confirmed"}]
     assert (again["closed"], len(again["quotas"]), {row["changed"] for row in again["quotas"]}) == (0, 2, {False})
     assert (await stack.claim(stack.body(other_day))).status == 201
+
+
+async def test_what_an_import_had_closed_is_closed_by_staff_from_now_on(stack: Stack) -> None:
+    day = "2028-02-09"
+    quota = await stack.quota(date=day)
+    for _ in range(2):
+        await stack.front.reservations.set_quota(SetQuota(quota=quota, closed=True, actor=IMPORT_ACTOR))
+    body = (await close(stack, day, reason="banjir")).json
+    assert (body["closed"], [row["changed"] for row in body["quotas"]]) == (0, [False])
+    (after,) = (await stack.staff("GET", f"/v1/staff/quotas?program={stack.program}&from={day}&to={day}")).json[
+        "quotas"
+    ]
+    assert (after["closed"], after["version"]) == (True, 3)
+    path = f"/v1/staff/quotas/{quota}"
+    again = await stack.staff("PUT", path, json={"closed": True})
+    assert (again.status, again.json["version"]) == (200, after["version"])
 
 
 async def test_a_day_of_one_office_service_or_channel(stack: Stack) -> None:

@@ -30,6 +30,7 @@ from reservasi.model import (
     Sweep,
 )
 
+CLOSED = STAFF_TERMS.index("closed")
 PAST_DATE = "2001-01-01"  # windows of an earlier date are over
 EARLIEST_END_MS = 946_720_800_000 - 14 * 3_600_000  # of those windows: 2000-01-01T10:00, anywhere on Earth
 PAST_MS = 1_000_000_000_000  # terms that name a moment before this one mean "long ago", after it "not for long"
@@ -264,8 +265,8 @@ class LedgerModel:
             self.quotas[command.quota] = KnownQuota(command.terms)
             self.seq += 1
             return Said(Outcome.QUOTA_SET, version=1)
-        wanted = _changed(current.terms, command)
-        if wanted == current.terms:
+        wanted, takes_over = _changed(current.terms, command), _takes_closing_over(current, command)
+        if wanted == current.terms and not takes_over:
             return Said(Outcome.EXISTS, version=current.version)
         if command.terms is not None and command.version == 0:
             return Said(Outcome.EXISTS_WITH_DIFFERENT_CONTENT, version=current.version)
@@ -279,6 +280,8 @@ class LedgerModel:
         if self.has_closed(command.quota):
             self._run_timers(command.quota)
         current.imported = _imported(current, wanted, command.actor)
+        if takes_over:
+            current.imported = (*current.imported[:CLOSED], NOT_KNOWN)
         current.terms = wanted
         current.version += 1
         self.seq += 1
@@ -311,6 +314,12 @@ class LedgerModel:
         return Said(
             Outcome.SWEPT, expired=sum(expired for expired, _ in done), returned=sum(returned for _, returned in done)
         )
+
+
+def _takes_closing_over(current: KnownQuota, command: SetQuota) -> bool:
+    """Whether somebody closes what an import had closed."""
+    by_import = bool(current.imported) and current.imported[CLOSED] == 1
+    return command.closed is True and command.actor != IMPORT_ACTOR and current.terms.closed and by_import
 
 
 def _imported(current: KnownQuota, wanted: QuotaTerms, actor: str) -> tuple[int, ...]:

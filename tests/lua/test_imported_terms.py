@@ -46,6 +46,29 @@ async def test_an_import_is_remembered_for_the_terms_that_it_changes(ledger: Led
     assert await _imported(ledger) == (8, 0, LATER_MS, 0)
 
 
+async def test_who_closes_what_an_import_had_closed_has_closed_it(ledger: Ledger) -> None:
+    await ledger.one(quota_set(capacity=10))
+    await ledger.one(SetQuota(quota=QUOTA, closed=True, actor=IMPORT_ACTOR))
+    assert (await ledger.one(SetQuota(quota=QUOTA, closed=True, actor=IMPORT_ACTOR))).outcome is Outcome.EXISTS
+    closing = SetQuota(quota=QUOTA, closed=True, actor="staff:ani")
+    assert (await ledger.one(closing)).outcome is Outcome.QUOTA_SET
+    assert await _imported(ledger) == (10, 0, 0, NOT_KNOWN)
+    repeated = await ledger.one(closing)
+    assert (repeated.outcome, repeated.version) == (Outcome.EXISTS, 3)
+    await ledger.one(SetQuota(quota=QUOTA, closed=False, actor="staff:ani"))
+    await ledger.one(SetQuota(quota=QUOTA, closed=True, actor=IMPORT_ACTOR))
+    await ledger.one(SetQuota(quota=QUOTA, capacity=9, closed=True, actor="staff:ani"))
+    assert await _imported(ledger) == (10, 0, 0, NOT_KNOWN)
+
+
+@pytest.mark.parametrize("changes", [{"capacity": 8}, {"opens_at_ms": LATER_MS}, {"capacity": 10}])
+async def test_other_changes_leave_it_closed_by_the_import(ledger: Ledger, changes: dict[str, int]) -> None:
+    await ledger.one(quota_set(capacity=10))
+    await ledger.one(SetQuota(quota=QUOTA, closed=True, actor=IMPORT_ACTOR))
+    await ledger.one(SetQuota(quota=QUOTA, actor="staff:ani", **changes))
+    assert await _imported(ledger) == (10, 0, 0, 1)
+
+
 async def test_of_a_batch_each_change_sees_the_one_before(ledger: Ledger) -> None:
     await ledger.run(
         quota_set(capacity=10),

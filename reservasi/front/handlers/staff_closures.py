@@ -73,7 +73,8 @@ async def create(front: Front, request: Request) -> Answer:
     log.info("day_closed", program=wanted["program"], date=wanted["date"], quotas=len(chosen), actor=staff.actor)
     await _shown(services, changed)
     booked = await services.reservations.live_in(wanted["program"], [quota.id for quota in chosen], last)
-    body = _body(wanted, _chosen(services, wanted), changed.keys(), booked)
+    opened = {quota.id for quota in chosen if not quota.terms.closed}
+    body = _body(wanted, _chosen(services, wanted), opened & changed.keys(), booked)
     return await unkept(request, msgspec.json.encode(body))
 
 
@@ -100,7 +101,9 @@ def _chosen(services: FrontServices, wanted: dict[str, Any]) -> list[Quota]:
 async def _close(
     services: FrontServices, quotas: list[Quota], actor: str, reason: str
 ) -> tuple[dict[str, int], LedgerAnswer]:
-    """Close the quotas that are open; returns their new versions, and the last answer.
+    """Close the quotas; returns the new versions of the changed ones, and the last answer.
+
+    A quota that an import had closed is changed as well: from now on staff have closed it.
 
     Raises:
         Unavailable: some were not closed; the whole request may be repeated.

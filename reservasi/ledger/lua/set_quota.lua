@@ -5,7 +5,8 @@
 --   capacity, opens_at, closes_at, closed: changes to an existing quota, -1: unchanged
 --   terms     0, or all of them: the fields of T in order, then office, service, channel, date, start, end
 --   actor, reason: who changes it and why, for the journal; '' is none, and neither is compared.
---             Terms set by 'import' are stored as such, to distinguish them from changes by staff
+--             Terms set by 'import' are stored as such, to distinguish them from changes by staff. If others close a
+--             quota that an import had closed, it counts as closed by them
 --   opening   the id of the new opening with which it is to open; '' is none
 -- Holds end with the closing time: if it is moved before a hold's deadline, it ends then. A later or removed closing
 -- time extends no deadline. `closed` ends no hold: it may be confirmed until its deadline.
@@ -24,6 +25,7 @@
 local FACTS = 6
 local IMPORTED = FACTS + 1 -- after the facts, once terms have changed: values set by imports (imported_terms)
 local STAFF_TERMS = { T.capacity, T.opens_at, T.closes_at, T.closed } -- terms that may be changed by others than imports
+local CLOSED = 4 -- of STAFF_TERMS
 local IMPORT_ACTOR = 'import' -- model.IMPORT_ACTOR
 local NOT_KNOWN = -1
 
@@ -47,6 +49,13 @@ local function wanted_facts(current, terms)
     return current
   end
   return { unpack(terms, QUOTA_TERMS + 1, QUOTA_TERMS + FACTS) }
+end
+
+-- Whether somebody closes what an import had closed, so that no import opens it again.
+local function takes_closing_over(current, current_facts, item)
+  local imported = current_facts[IMPORTED]
+  return item[6] == 1 and item[8] ~= IMPORT_ACTOR and current[Q.terms][T.closed] == 1
+    and imported ~= nil and imported[CLOSED] == 1
 end
 
 -- STAFF_TERMS as last set by imports, NOT_KNOWN if a version that did not store them changed the quota before.
@@ -137,7 +146,8 @@ local function set_quota(call, item)
   end
   local current_facts = current and get_facts(call, id) or {}
   local wanted, facts = wanted_terms(current and current[Q.terms], item), wanted_facts(current_facts, terms)
-  if current and same(wanted, current[Q.terms], QUOTA_TERMS) and same(facts, current_facts, FACTS) then
+  local takes_over = current and takes_closing_over(current, current_facts, item)
+  if current and not takes_over and same(wanted, current[Q.terms], QUOTA_TERMS) and same(facts, current_facts, FACTS) then
     return { 'exists', call.seq, current[Q.version] }
   end
   if current and terms ~= 0 and version == 0 then
@@ -163,6 +173,9 @@ local function set_quota(call, item)
   end
   local kept_facts = { unpack(facts, 1, FACTS) }
   kept_facts[IMPORTED] = imported_terms(current, current_facts, wanted, item[8])
+  if takes_over then
+    kept_facts[IMPORTED][CLOSED] = NOT_KNOWN
+  end
   local quota = current or new_quota(call, id)
   quota[Q.terms], quota[Q.packed_terms] = wanted, cmsgpack.pack(wanted)
   quota[Q.version] = quota[Q.version] + 1
