@@ -18,6 +18,7 @@ from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.logs import get_sparing_logger
 from reservasi.metrics import ADMISSION_RATE, ADMITTED_THROUGH, OPENING_JOINED
 from reservasi.model import Admit, Answer, Opening, Outcome
+from reservasi.waiting_room.state import places_of
 
 log = get_sparing_logger()
 
@@ -163,15 +164,15 @@ class AdmissionController:
         return counts or self._now_ms() >= opening.terms.opens_at_ms
 
     def _remains_any(self, opening_id: str) -> bool:
-        """Whether a place may remain; also True while the view does not know."""
+        """Whether a place may remain that can be claimed; also True while the view does not know."""
         view, quotas = self._view, self._quotas.get(opening_id)
         if view is None or not view.ready or not quotas:
             return True
         cached = self._remains.get(opening_id)
         if cached is not None and cached[0] == view.version:
             return cached[1]
-        quotas_now = (view.quota(quota_id) for quota_id in quotas)
-        remains = any(quota is not None and quota.remaining > 0 for quota in quotas_now)
+        quotas_now = [quota for quota_id in quotas if (quota := view.quota(quota_id)) is not None]
+        remains = places_of(quotas_now, int(self._now_ms())).left
         self._remains[opening_id] = (view.version, remains)
         return remains
 

@@ -289,13 +289,17 @@ async def test_two_controllers_do_not_move_it_twice_as_fast(stage: Stage) -> Non
     assert_at_rate(marks)
 
 
-async def test_the_mark_stops_where_nothing_remains_and_goes_on_when_a_place_returns(stage: Stage) -> None:
+@pytest.mark.parametrize("way", ["sold out", "closed"])
+async def test_the_mark_stops_where_nothing_remains_and_goes_on_when_a_place_returns(stage: Stage, way: str) -> None:
     await stage.announce(people=2000, capacity=5, rate_per_min=600)
     quota = f"{stage.ledger.program}.kanim"
     async with stage.controlled():
         await stage.passed(1)
-        answers = await stage.ledger.run(*(claim(quota=quota) for _ in range(5)))
-        assert {answer.outcome for answer in answers} == {Outcome.HELD}
+        if way == "closed":
+            answers = await stage.ledger.run(SetQuota(quota=quota, closed=True))
+        else:
+            answers = await stage.ledger.run(*(claim(quota=quota) for _ in range(5)))
+        assert {answer.outcome for answer in answers} <= {Outcome.HELD, Outcome.QUOTA_SET}
         sold_out_ms = answers[-1].now_ms
 
         async def stands() -> bool:
@@ -306,7 +310,7 @@ async def test_the_mark_stops_where_nothing_remains_and_goes_on_when_a_place_ret
         await eventually(stands, TIMEOUT_S)
         stood = await stage.now()
         assert stood.advanced_at_ms < sold_out_ms + 5000
-        await stage.ledger.one(SetQuota(quota=quota, capacity=6))
+        await stage.ledger.one(SetQuota(quota=quota, capacity=6, closed=False))
         await stage.passed(stood.admitted_through + 1)
 
 
