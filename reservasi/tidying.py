@@ -26,6 +26,7 @@ _PHONE_SEPARATORS = re.compile(r"[ ().\-/\u2012-\u2015\u2212]+")
 _SEPARATORS_BUT_SLASH = re.compile(r"[ ().\-\u2012-\u2015\u2212]+")
 _TRUNK_ZERO = re.compile(r"^(\+[0-9]{1,3}[ .-]?)\(0\)")  # +62 (0)21: the 0 is dialled within the country only
 _PHONE_DIGITS_MIN = 6
+_ENDING_DIGITS_MAX = 3  # of a second number that differs from the first only there
 _E164_DIGITS_MAX = 15
 _CONTROLS = {
     0x00: "NULL",
@@ -119,13 +120,14 @@ def _has_two_numbers(text: str) -> bool:
     """Whether a slash divides two whole numbers.
 
     Behind an area code a part never begins with a 0 or a plus, and no number has more than 15 digits (ITU-T E.164).
+    A few digits behind a whole number are the end of a second one, as in `021-5551234/35`.
     """
     if "/" not in text:
         return False
     first, *others = (part.strip(" (.-") for part in text.split("/"))
     digits, *more = (sum("0" <= each <= "9" for each in part) for part in (first, *others))
-    is_whole = digits >= _PHONE_DIGITS_MIN and any(part.startswith(("0", "+")) for part in others)
-    return is_whole or digits + sum(more) > _E164_DIGITS_MAX
+    begins_or_ends = any(part.startswith(("0", "+")) for part in others) or min(more) <= _ENDING_DIGITS_MAX
+    return (digits >= _PHONE_DIGITS_MIN and begins_or_ends) or digits + sum(more) > _E164_DIGITS_MAX
 
 
 def unusable_character(text: str) -> str | None:

@@ -13,6 +13,7 @@ import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+from typer.exceptions import TyperException
 
 from reservasi.errors import ReservasiError
 
@@ -42,13 +43,20 @@ _lines_as_json = False
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command line; a fault becomes one line and exit 1, any other exception is a bug and shows its traceback."""
+    """Run a command line; a fault becomes one line and exit 1, any other exception is a bug and shows its traceback.
+
+    With `--json` a wrong use becomes a JSON document as well, and exit 2.
+    """
     gc.set_threshold(YOUNG_OBJECTS)
+    as_json = "--json" in sys.argv
     try:
-        app()
+        sys.exit(app(standalone_mode=not as_json))
     except ReservasiError as error:
-        fail(str(error), as_json="--json" in sys.argv)
+        fail(str(error), as_json=as_json)
         sys.exit(EXIT_FAILED)
+    except TyperException as error:  # only raised with `--json`
+        fail(error.format_message(), as_json=as_json)
+        sys.exit(EXIT_USAGE)
 
 
 def write_lines_as_json(*, wanted: bool) -> None:

@@ -18,6 +18,7 @@ from reservasi.cli.output import EXIT_FAILED, EXIT_USAGE, AsJson, fail, out, pri
 from reservasi.errors import ReservasiError
 from reservasi.sealing import Sealing, load_key_ring
 from reservasi.text_files import NotUtf8, without_byte_order_mark
+from reservasi.tidying import tidy_ticket
 from reservasi.waiting_room.tickets import Tickets
 from reservasi.waiting_room.verification import (
     Claimed,
@@ -59,11 +60,12 @@ def draw(
         fail(message, as_json=as_json)
         raise typer.Exit(EXIT_USAGE)
 
+    url, opening = tidy_ticket(url), tidy_ticket(opening)  # as they are pasted
+    ticket, commitment = (text and tidy_ticket(text) for text in (ticket, commitment))
     if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
         misused(f"{url} is not an address that begins with http:// or https://")
     if not OPENING_ID.fullmatch(opening):
         misused(f"{opening} is not an opening's id: small letters, digits and dashes")
-    ticket, commitment = (text and text.strip() for text in (ticket, commitment))  # as they are pasted
     if commitment is not None and not COMMITMENT.fullmatch(commitment):
         misused("a commitment has 64 hex digits")
     if number is not None and ticket is None:
@@ -137,9 +139,10 @@ def _first(line: bytes, path: Path) -> bytes:
 
 def _decode(decoder: msgspec.json.Decoder[Claimed], line: bytes, place: str) -> Claimed:
     try:
-        return decoder.decode(line)
+        claimed = decoder.decode(line)
     except ValueError as error:  # invalid JSON, members or UTF-8
         raise _FileInvalid(f'{place} is not {{"ticket","number"?}}: {error}') from error
+    return msgspec.structs.replace(claimed, ticket=tidy_ticket(claimed.ticket))
 
 
 def _reader(data_dir: Path) -> Tickets:

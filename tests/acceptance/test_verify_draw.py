@@ -49,6 +49,15 @@ async def test_the_numbers_that_the_service_acts_on_are_those_of_the_draw(stack:
     assert report["beacon"] == "round 4711"
     assert [each["number"] for each in report["tickets"]] == [each["number"] for each in entries]
 
+    pasted = entries[0]["ticket"]
+    pasted = f" {pasted[:9]}\r\n {pasted[9:20]}\u200b\u00a0{pasted[20:]} "
+    opening = room.id
+    room.id = f" {opening}\u00a0\n"
+    noted = f"{noted[:32]} {noted[32:]}"
+    report = await verify(room, "--ticket", pasted, "--commitment", noted, "--data-dir", ring, code=0)
+    assert [each["number"] for each in report["tickets"]] == [entries[0]["number"]]
+    room.id = opening
+
     entries[3]["number"] += 1
     entries[5]["ticket"] = entries[5]["ticket"][:-4] + "AAAA"
     file.write_bytes(b"\xef\xbb\xbf" + "".join(json.dumps(each) + "\r\n" for each in entries).encode())  # as on Windows
