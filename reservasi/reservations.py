@@ -4,6 +4,7 @@ Used by the front and the command line. Each call returns the ledger's `Answer`;
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from datetime import date
 from functools import cache
@@ -264,11 +265,26 @@ class Reservations:
     async def live_reservation_of(self, proof: Proof) -> str | None:
         """The recorded live reservation of a person who proves to be one of its applicants.
 
-        None if there is none, if the birth date or the contact differs, or if the claim had no contact.
+        None if there is none, if the birth date or the contact differs, or if the claim had no contact. Before that,
+        the records get a moment to catch up with a claim that was just accepted.
 
         Raises:
             RecordsUnavailable: the records do not answer.
         """
+        found = await self._proven(proof)
+        if found is None and await self._are_records_complete(proof.program):
+            found = await self._proven(proof)
+        return found
+
+    async def _are_records_complete(self, program: str) -> bool:
+        """Wait a moment until the records have everything that has happened by now."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEAR_WAIT_S):
+                await self._availability.complete(program)
+        at = self._availability.position(program)
+        return await self._recorded.wait(program, at.epoch, at.seq, "", HEAR_WAIT_S)
+
+    async def _proven(self, proof: Proof) -> str | None:
         person = self._sealing.person(proof.program, proof.nik)
         live = await self._records.live_of(proof.program, person) if self._records else None
         if live is None:

@@ -16,7 +16,7 @@ from reservasi.availability.view import ProgramView
 from reservasi.ledger.connection import LedgerConnection
 from reservasi.ledger.journal.stream import Journal
 from reservasi.metrics import VIEW_READY
-from reservasi.model import Opening, Quota
+from reservasi.model import Opening, Position, Quota
 from reservasi.programs import program_of
 
 __all__ = ["Availability", "ProgramView", "QuotaState"]
@@ -214,6 +214,11 @@ class Availability:
         complete = asyncio.Event()
         self.when_complete(program, complete.set)
         await complete.wait()
+
+    def position(self, program: str) -> Position:
+        """The position in its journal up to which the program's view has followed."""
+        follower = self._followers.get(program)
+        return follower.view.position if follower else Position(epoch=0, seq=0)
 
     def knows(self, program: str) -> bool:
         """Whether the program's view is in step, so that a quota that it lacks does not exist."""
