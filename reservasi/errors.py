@@ -137,3 +137,9 @@ class RemovalRefused(ReservasiError):
 
 class RebuildRefused(ReservasiError):
     """The ledger is not rebuilt automatically: changes that only it has would be lost."""
+
+
+def described(error: BaseException) -> str:
+    """An exception as one line: its type, and its message if it has one."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

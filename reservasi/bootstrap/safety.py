@@ -7,7 +7,7 @@ from redis.exceptions import AuthenticationError, AuthorizationError
 
 from reservasi.bootstrap.addresses import postgres_dsn
 from reservasi.bootstrap.servers import refuse_unacknowledged
-from reservasi.errors import ConfigurationError, LedgerUnreachable, SchemaMissing
+from reservasi.errors import ConfigurationError, LedgerUnreachable, SchemaMissing, described
 from reservasi.health import GRACE_S, Health
 from reservasi.ledger.topology.clients import LOST
 from reservasi.ledger.topology.server_facts import Check, read_facts
@@ -101,7 +101,7 @@ async def watch_idle(servers: Servers, health: Health, serves: Callable[[], bool
                     for each in await servers.primaries():
                         await each.client.ping()
             except (LedgerUnreachable, *LOST) as error:
-                fault = f"{type(error).__name__}: {error}"
+                fault = described(error)
         health.note_servers(fault)
         await asyncio.sleep(IDLE_INTERVAL_S)
 

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from reservasi.cli.output import EXIT_FAILED, fail
-from reservasi.errors import ReservasiError
+from reservasi.errors import ReservasiError, described
 
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
@@ -53,7 +53,7 @@ async def for_each(
 def reason_of(error: Exception) -> str:
     """The reason of a failure as a message; for an unexpected error with its type."""
     words = str(error)
-    return words if words and isinstance(error, ReservasiError) else f"{type(error).__name__}: {words}".rstrip(": ")
+    return words if words and isinstance(error, ReservasiError) else described(error)
 
 
 def rows_of(failed: Iterable[Failed]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from reservasi.errors import RecordsUnavailable, SchemaMissing
+from reservasi.errors import RecordsUnavailable, SchemaMissing, described
 
 CONNECT_TIMEOUT_S = 5.0
 ACQUIRE_TIMEOUT_S = 5.0
@@ -57,7 +57,7 @@ def unavailable() -> Iterator[None]:
         # refused certificate.
         if isinstance(error, ValueError) and not isinstance(error, OSError):
             raise
-        raise RecordsUnavailable(f"PostgreSQL does not answer: {type(error).__name__}: {error}") from error
+        raise RecordsUnavailable(f"PostgreSQL does not answer: {described(error)}") from error
 
 
 def lacks_partition(error: Exception) -> bool:

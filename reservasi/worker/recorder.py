@@ -14,7 +14,15 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from reservasi import metrics
-from reservasi.errors import JournalGap, LedgerFault, RecordsUnavailable, SchemaMissing, StaleRecorder, Unavailable
+from reservasi.errors import (
+    JournalGap,
+    LedgerFault,
+    RecordsUnavailable,
+    SchemaMissing,
+    StaleRecorder,
+    Unavailable,
+    described,
+)
 from reservasi.events import JournalEntry
 from reservasi.health import Health, Part
 from reservasi.logs import get_sparing_logger
@@ -272,7 +280,7 @@ class Recorder:
     def _interrupted(self, what: str, error: Exception, *, exc_info: bool = False) -> None:
         metrics.RECORDER_FAULTS.labels(self._program, type(error).__name__).inc()
         part: Part = "records" if isinstance(error, RecordsUnavailable) else "ledger"
-        self._health.note_recorder(self._program, f"{type(error).__name__}: {error}".rstrip(": "), part)
+        self._health.note_recorder(self._program, described(error), part)
         self._log.warning(what, fault=type(error).__name__, reason=str(error), exc_info=exc_info)
 
 

@@ -13,7 +13,7 @@ from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from gunicorn.systemd import sd_notify
 
-from reservasi.errors import ConfigurationError, ReservasiError
+from reservasi.errors import ConfigurationError, ReservasiError, described
 from reservasi.logs import get_logger
 
 LOOK_S = 0.05  # interval of checks while a front starts or ends
@@ -95,8 +95,7 @@ class RollingArbiter(Arbiter):
             get_logger().error("settings_refused", reason=str(error))
             return
         except Exception as error:  # it would end this process, and all fronts with it
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            get_logger().error("settings_refused", reason=reason)
+            get_logger().error("settings_refused", reason=described(error))
             return
         self.setup(self.app)
         self._old_age = self.worker_age

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 import redis.asyncio as redis_asyncio
 
+from reservasi.errors import described
+
 HUNG_UP = ("while reading", "while writing", "closed", "Connection reset", "Broken pipe")  # in messages of redis-py
 OPTIONS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
@@ -70,7 +72,7 @@ def reason(error: Exception, *, anonymous: bool = False) -> str:
     A server that requires a client certificate closes an `anonymous` connection after the handshake, and its message
     may be lost with the connection.
     """
-    message = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    message = described(error)
     if anonymous and any(words in message for words in HUNG_UP):
         message += "; it may require a client certificate (ssl_certfile, ssl_keyfile)"
     return message
