@@ -1,5 +1,7 @@
 """Values set by imports are stored with a quota, to distinguish them from changes by staff."""
 
+from typing import Any
+
 import msgpack
 import pytest
 
@@ -62,7 +64,7 @@ async def test_who_closes_what_an_import_had_closed_has_closed_it(ledger: Ledger
 
 
 @pytest.mark.parametrize("changes", [{"capacity": 8}, {"opens_at_ms": LATER_MS}, {"capacity": 10}])
-async def test_other_changes_leave_it_closed_by_the_import(ledger: Ledger, changes: dict[str, int]) -> None:
+async def test_other_changes_leave_it_closed_by_the_import(ledger: Ledger, changes: dict[str, Any]) -> None:
     await ledger.one(quota_set(capacity=10))
     await ledger.one(SetQuota(quota=QUOTA, closed=True, actor=IMPORT_ACTOR))
     await ledger.one(SetQuota(quota=QUOTA, actor="staff:ani", **changes))

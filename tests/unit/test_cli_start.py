@@ -1,5 +1,6 @@
 """The start of commands: help shows each command's own text, and no command imports what it does not use."""
 
+import json
 import subprocess
 import sys
 
@@ -61,3 +62,19 @@ def test_help_imports_no_store_no_front_and_no_settings(listed: Listed) -> None:
 @pytest.mark.parametrize("arguments", [["staff", "list"], ["audit", "surabaya"], ["db", "check"]])
 def test_a_command_of_the_records_alone_imports_no_ledger(arguments: list[str]) -> None:
     assert "redis" not in imported_by([*arguments, "--postgres-dsn", "postgresql://nobody@127.0.0.1:1/none"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["quota", "show", "--bogus"], "No such option: --bogus"),
+        (["quota", "frob"], "No such command 'frob'."),
+        (["program", "import"], "Missing argument 'file'."),
+        (["audit", "surabaya", "--limit", "many"], "Invalid value for '--limit': Input should be a valid integer"),
+    ],
+)
+def test_a_wrong_use_is_json_where_json_is_asked_for(arguments: list[str], message: str) -> None:
+    line = [sys.executable, "-m", "reservasi.cli", *arguments, "--json"]
+    ran = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (2, "")
+    assert json.loads(ran.stdout)["error"].startswith(message)
