@@ -1,6 +1,7 @@
 """Fixtures of all tests: real servers, and a random program for each test."""
 
 import asyncio
+import gc
 import os
 import secrets
 import shutil
@@ -33,6 +34,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marked = metafunc.definition.get_closest_marker("any_server") or "lua" in metafunc.definition.path.parts
     if marked and "ledger_server" in metafunc.fixturenames:
         metafunc.parametrize("ledger_server", list(SERVERS), indirect=True)
+
+
+def pytest_collection_finish() -> None:
+    """Set the thousands of collected tests aside: the garbage collector would look through them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 def _finish(work: Coroutine[Any, Any, object]) -> None:
