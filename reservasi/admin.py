@@ -9,9 +9,9 @@ from typing import TypeAlias
 import msgspec
 from aiohttp import hdrs, web
 
+from reservasi.availability import Availability
 from reservasi.catalogue import Catalogue
 from reservasi.errors import ConfigurationError
-from reservasi.front.services import FrontServices
 from reservasi.health import Health
 from reservasi.metrics import CONTENT_TYPE, LAG_S, exposition
 
@@ -24,18 +24,18 @@ GAUGE_SETTER: web.AppKey[GaugeSetter] = web.AppKey("gauge_setter")
 READINESS: web.AppKey[Readiness] = web.AppKey("readiness")
 
 
-def front_readiness(services: FrontServices) -> Readiness:
+def front_readiness(availability: Availability, catalogue: Catalogue) -> Readiness:
     """A front's readiness: each need, and for each program what is missing and why."""
 
     def read() -> Report:
-        missing = {program: f"availability: {why}" for program, why in services.availability.missing().items()}
-        if not services.catalogue.loaded:
+        missing = {program: f"availability: {why}" for program, why in availability.missing().items()}
+        if not catalogue.loaded:
             missing["catalogue"] = "the programs have not been read from the records yet"
-        elif not services.catalogue.fresh:  # a front serves without it
+        elif not catalogue.fresh:  # a front serves without it
             missing["records"] = "the records do not answer: confirmations get 202"
         report: dict[str, bool | Sequence[str] | Mapping[str, str]] = {
-            "availability": services.availability.ready,
-            "catalogue": services.catalogue.loaded,
+            "availability": availability.ready,
+            "catalogue": catalogue.loaded,
         }
         if missing:
             report["missing"] = missing

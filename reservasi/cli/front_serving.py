@@ -102,7 +102,7 @@ class Fronts(BaseApplication):
         # A front whose views are not in step would only answer 503 while others can serve, so it waits; but not without
         # limit, since "recovering" is better than no answer.
         await services.availability.wait_ready(IN_STEP_WAIT_S)
-        readiness = front_readiness(services)
+        readiness = front_readiness(services.availability, services.catalogue)
         await stack.enter_async_context(
             serve_admin(
                 readiness,

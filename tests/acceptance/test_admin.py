@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def admin(stack: Any) -> AsyncIterator[Any]:
     """The admin port of the front, with one check more that a test may let fail."""
     extra = {"extra": True}
-    ready = front_readiness(stack.front)
+    ready = front_readiness(stack.front.availability, stack.front.catalogue)
     runner = web.AppRunner(create_admin_app(lambda: {**ready(), **extra}), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -139,7 +139,7 @@ async def test_a_front_that_does_not_reach_the_ledger(stack: Any, listening: Any
         change = await early.staff("PUT", f"/v1/staff/quotas/{quota}", json={"capacity": 5})
         asks_again_later(change, "recovering")
         assert (await early.request("GET", "/v1/programs")).status == 200
-        ready = front_readiness(front)()
+        ready = front_readiness(front.availability, front.catalogue)()
         assert (ready["availability"], ready["catalogue"]) == (False, True)
         assert "does not answer" in str(ready["missing"])
 
