@@ -25,6 +25,8 @@ from tests.turns import pytest_collection_modifyitems, pytest_xdist_make_schedul
 
 __all__ = ["on_disk", "pytest_collection_modifyitems", "pytest_configure", "pytest_xdist_make_scheduler"]
 
+# Each process would read the system's authorities at its start, and none of them talks to other machines.
+os.environ["SSL_CERT_FILE"] = os.devnull
 START_TIMEOUT_S = 60
 TEMPLATE = "upgraded"
 

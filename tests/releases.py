@@ -18,7 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
 from loadtest.stage.ports import free_ports
+from reservasi.cli.main import app
 
 FORMER = "b7cf8b4"
 FORMER_SCHEMA = "0003"
@@ -94,7 +97,10 @@ class Installation:
         return f"http://127.0.0.1:{self.port}"
 
     def command(self, release: Release, *words: str) -> Done:
-        """Run a command of a release to its end."""
+        """Run a command of a release to its end; this one's without a process of its own, which takes a second less."""
+        if release is PRESENT:
+            ran = CliRunner(env=self._settings).invoke(app, [*words, "--json"])
+            return Done(ran.exit_code, f"{ran.output}{ran.exception or ''}", ran.stdout)
         done = subprocess.run(
             [sys.executable, "-m", "reservasi.cli", *words, "--json"],
             cwd=self.directory,

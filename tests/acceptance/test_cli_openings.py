@@ -96,14 +96,14 @@ class Deployment:
 def deployment(
     valkey_url: str, database: str, data_dir: Path, program: str, monkeypatch: pytest.MonkeyPatch
 ) -> Deployment:
-    """Stores, and a program with quotas from today on for two weeks that are open; no service runs."""
+    """Stores, and a program with quotas from today on for eight days that are open; no service runs."""
     monkeypatch.setenv("RESERVASI_REDIS_URL", valkey_url)
     monkeypatch.setenv("RESERVASI_POSTGRES_DSN", database)
     monkeypatch.setenv("RESERVASI_DATA_DIR", str(data_dir))
     file = data_dir / "program.toml"
     file.write_text(SURABAYA.read_text().replace('id = "surabaya"', f'id = "{program}"'))
     built = Deployment(program, file)
-    built.ok("program", "import", str(file), "--to", (today() + dt.timedelta(days=14)).isoformat(), "--open-now")
+    built.ok("program", "import", str(file), "--to", (today() + dt.timedelta(days=8)).isoformat(), "--open-now")
     return built
 
 

@@ -2,7 +2,7 @@
 
 They come beside every other fault, and are mended as an operator does.
 
-`RESERVASI_SIMULATION_DAMAGED_SEEDS` plays more (or fewer) seeds than 1,000, from `RESERVASI_SIMULATION_FIRST` on. Each
+`RESERVASI_SIMULATION_DAMAGED_SEEDS` plays more (or fewer) seeds than 600, from `RESERVASI_SIMULATION_FIRST` on. Each
 bug that is planted here or in `test_simulation.py` comes up within the first 500.
 """
 
@@ -17,7 +17,7 @@ from tests.simulation.run import simulate
 from tests.simulation.server import Server, simulated_library
 from tests.simulation.test_simulation import CHUNK, FIRST, PLANTED_SEEDS_MAX, explained
 
-SEEDS = int(os.environ.get("RESERVASI_SIMULATION_DAMAGED_SEEDS", "1000"))
+SEEDS = int(os.environ.get("RESERVASI_SIMULATION_DAMAGED_SEEDS", "600"))
 RARE_SEEDS_MAX = 500  # in which a rare fault comes about; mostly in the first hundred
 
 
