@@ -59,6 +59,11 @@ def remove(service: Service, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
 
 
+def imported(service: Service) -> None:
+    service.import_program(quotas=1, places=10)
+    offered_by_all(service, 1)
+
+
 def worker_said(service: Service, path: str) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{worker_port(service)}{path}", timeout=60) as response:
         text: str = response.read().decode()
@@ -88,7 +93,7 @@ def test_fronts_and_worker_follow_a_removal_and_a_new_life(service: Service) -> 
         assert f'reservasi_ledger_owned{{program="{PROGRAM}"}}' not in worker_said(service, "/metrics")
         assert service.get_admin("/readyz")["ready"] is True
 
-        service.import_program(quotas=1, places=10)
+        imported(service)
         again = book(service, 10 + life)
         assert again["id"] != first["id"]
         until(
@@ -130,7 +135,7 @@ def test_one_that_was_removed_by_hand_is_recorded_after_it_is_imported_again(ser
     asyncio.run(_remove_by_hand(service))
     if noticed:
         until(lambda: json.loads(worker_said(service, "/readyz"))["programs"] == [], "the worker does not leave it")
-    service.import_program(quotas=1, places=10)
+    imported(service)
     book(service, 200)
     until(lambda: json.loads(worker_said(service, "/readyz"))["ready"], "the worker is not well")
     until(lambda: asyncio.run(_recorded(service)) == 1, "the booking is not recorded")
@@ -147,12 +152,12 @@ async def _recorded(service: Service) -> int:
 def test_a_removal_that_is_killed_at_any_moment_can_be_repeated(service: Service) -> None:
     asyncio.run(_remove_by_hand(service))  # what other tests left
     until(lambda: json.loads(worker_said(service, "/readyz"))["programs"] == [], "the worker does not leave it")
-    service.import_program(quotas=1, places=10)
+    imported(service)
     begun = time.monotonic()
     assert remove(service).returncode == 0
     took_s = time.monotonic() - begun
     for part in (0.25, 0.4, 0.55, 0.8):
-        service.import_program(quotas=1, places=10)
+        imported(service)
         argv = [*CLI, "program", "remove", PROGRAM, "--yes", "--close-quotas", "--data-dir", str(service.data_dir)]
         with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
@@ -163,7 +168,7 @@ def test_a_removal_that_is_killed_at_any_moment_can_be_repeated(service: Service
         assert done.returncode == 0, done.stdout + done.stderr
         assert call(service, "GET", f"/v1/availability?program={PROGRAM}")[1].get("quotas", []) == []
         assert asyncio.run(_keys(service)) == 0
-    service.import_program(quotas=1, places=10)
+    imported(service)
     book(service, 300)
 
 

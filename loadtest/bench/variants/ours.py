@@ -46,6 +46,7 @@ class Ours(Variant):
         with pinned(cores.front):
             self.front = await self._stack.enter_async_context(started("api", settings))
         self.port = self.front.port
+        await self._worker.until_ready()  # it has owned the ledger
         await self.front.until_ready()
 
     async def stop(self) -> None:
