@@ -390,7 +390,7 @@ def _proves(proof: Proof, personal: _Personal) -> bool:
 
 def _digits(phone: str) -> str:
     """A telephone number as dialled within Indonesia, however it was written."""
-    digits = "".join(filter(str.isdigit, phone))
+    digits = "".join(filter(str.isdigit, phone)).removeprefix("00")
     return f"0{digits[2:]}" if digits.startswith("62") else digits
 
 

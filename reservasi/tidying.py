@@ -25,6 +25,7 @@ _FULL_WIDTH = {0xFF01 + offset: 0x21 + offset for offset in range(0x5E)}
 _PHONE_SEPARATORS = re.compile(r"[ ().\-/\u2012-\u2015\u2212]+")
 _SEPARATORS_BUT_SLASH = re.compile(r"[ ().\-\u2012-\u2015\u2212]+")
 _TRUNK_ZERO = re.compile(r"^(\+[0-9]{1,3}[ .-]?)\(0\)")  # +62 (0)21: the 0 is dialled within the country only
+_LOCAL_ZERO = re.compile(r"^(\+62|0062)0+")
 _PHONE_DIGITS_MIN = 6
 _ENDING_DIGITS_MAX = 3  # of a second number that differs from the first only there
 _E164_DIGITS_MAX = 15
@@ -101,8 +102,14 @@ def tidy_reference(text: str) -> str:
 def tidy_phone(text: str) -> str:
     """A telephone number as digits only, after a plus if there was one.
 
-    A slash behind an area code is removed. One between two whole numbers stays, so that it is refused.
+    A slash behind an area code is removed. One between two whole numbers stays, so that it is refused. The 0 that is
+    dialled within Indonesia is removed behind its country code.
     """
+    number = _plain_phone(text)
+    return _LOCAL_ZERO.sub(r"\1", number) if number.startswith(("+620", "00620")) else number
+
+
+def _plain_phone(text: str) -> str:
     digits = text[1:] if text[:1] == "+" else text
     if digits.isascii() and digits.isdigit():
         return text  # the usual form

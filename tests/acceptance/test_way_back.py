@@ -36,6 +36,8 @@ async def ask(stack: Stack, body: Any, way: dict[str, str]) -> Any:
         {"email": "siti@example.id"},
         {"email": "SITI@EXAMPLE.ID", "phone": None},
         {"phone": "081234567890"},
+        {"phone": "+62 0812 3456 7890"},
+        {"phone": "0062 812 3456 7890"},
         {"phone": "+6281234567890", "email": ""},
     ],
 )
