@@ -130,7 +130,7 @@ WAITING_OPERATIONS: tuple[Operation, ...] = (
         method="POST",
         path=TICKETS_PATH,
         tag="public",
-        summary="Join the waiting room of an opening; repeating it gives the same place.",
+        summary="Join the waiting room of an opening; who joined before it opened keeps the place.",
         parameters=(_OPENING,),
         body=waiting_bodies.JoinBody,
         successes={201: Success(about="The ticket.", body=waiting_bodies.TicketBody, headers=("Cache-Control",))},

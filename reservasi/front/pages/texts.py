@@ -54,11 +54,12 @@ _TEXTS = {
     "queue": Text("Ruang tunggu", "Waiting room"),
     "how_it_works": Text(
         "Anda dapat bergabung kapan saja sebelum dibuka; waktu bergabung tidak memengaruhi urutan. Saat dibuka, undian"
-        " menentukan nomor setiap orang. Yang bergabung sesudahnya mendapat nomor berikutnya. Bergabung dua kali"
-        " tidak mengubah apa pun.",
+        " menentukan nomor setiap orang. Bergabung lagi tidak mengubahnya. Yang"
+        " baru bergabung sesudahnya mendapat nomor berikutnya, dan nomor yang lebih besar bila bergabung lagi.",
         "You can join at any time before the opening; joining early gives no advantage. At the opening a draw gives "
         "everybody a "
-        "number. People who join later get the following numbers. Joining twice changes nothing.",
+        "number, and joining again does not change it. People who only join later get the following numbers, and a "
+        "higher one if they join again.",
     ),
     "without_script": Text(
         "Pembaruan angka memerlukan JavaScript. Tanpa JavaScript, data dapat dibaca langsung:",
