@@ -82,6 +82,8 @@ def _nobody_home(settings: Settings, error: RecordsUnavailable) -> RecordsUnavai
     embedded = {embedded_postgres_dsn(settings.data_dir, role=role) for role in RUNTIME_ROLES.values()}
     if settings.postgres_dsn and settings.postgres_dsn not in embedded:
         return error
+    if isinstance(error.__cause__, TimeoutError):  # something listens there
+        return error
     where = f"no service runs in {settings.data_dir}: start `reservasi up`, or choose another --data-dir"
     return RecordsUnavailable(f"{where} ({error})")
 

@@ -129,6 +129,7 @@ def _metrics_directory() -> Path:
 def run_fronts(settings: Settings, read: Read) -> None:
     """Run the fronts until they are stopped."""
     raise_open_files(settings.connections_max)
+    ports.refuse_same(settings, "port", "admin_port")
     admin = ports.take("admin_port", settings.admin_host, settings.admin_port)
     for each in ports.take("port", settings.host, settings.port):  # gunicorn would try five times, and log each attempt
         each.close()

@@ -27,7 +27,7 @@ from reservasi.cli.output import (
     show,
     show_rows,
 )
-from reservasi.cli.program_by_program import Failed, end_with, program_by_program
+from reservasi.cli.program_by_program import Failed, end_with, program_by_program, rows_of
 from reservasi.errors import ConfigurationError
 from reservasi.model import Answer, MoveOpening, Opening, Outcome, Quota, SetOpening
 from reservasi.programs import RATE_PER_MIN_MAX
@@ -226,7 +226,7 @@ def list_openings(
             }
             for row in (for_people(row, row["timezone"]) for row in rows)
         ]
-    show_rows(rows, as_json=as_json)
+    show_rows([*rows, *rows_of(failed)] if as_json else rows, as_json=as_json)
     if failed:
         end_with(failed)
 

@@ -52,9 +52,10 @@ def refuse_taken(settings: Settings, *, movable: bool = False) -> None:
         "admin_port": (settings.admin_host, settings.admin_port),
         "worker_admin_port": (settings.admin_host, settings.worker_admin_port),
     }
-    numbers = [number for _, number in wanted.values() if number]
-    if len(set(numbers)) < len(numbers):
-        raise EmbeddedServerError(f"{', '.join(wanted)} must differ: {', '.join(map(str, numbers))}")
+    try:
+        refuse_same(settings, *wanted)
+    except ConfigurationError as error:
+        raise EmbeddedServerError(str(error)) from error
     if movable:
         del wanted["worker_admin_port"]
     for name, (address, number) in wanted.items():
@@ -62,6 +63,17 @@ def refuse_taken(settings: Settings, *, movable: bool = False) -> None:
             _close(take(name, address, number))
         except ConfigurationError as error:
             raise EmbeddedServerError(str(error)) from error
+
+
+def refuse_same(settings: Settings, *names: str) -> None:
+    """Refuse ports of the settings of which two are the same; 0 is any free port.
+
+    Raises:
+        ConfigurationError: two are the same.
+    """
+    numbers = [number for name in names if (number := getattr(settings, name))]
+    if len(set(numbers)) < len(numbers):
+        raise ConfigurationError(f"{', '.join(names)} must differ: {', '.join(map(str, numbers))}")
 
 
 def take(name: str, address: str, number: int) -> list[socket.socket]:

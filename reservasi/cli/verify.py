@@ -33,6 +33,7 @@ TIMEOUT_S = 10.0
 DOCUMENT_BYTES_MAX = 64 << 10
 ROWS_MAX = 20
 OPENING_ID = re.compile(r"[a-z0-9-]{2,64}")
+NOT_CHECKED = {Problem.TICKET_MALFORMED, Problem.TICKET_FOR_OTHER_OPENING}  # nothing is wrong with the draw
 COMMITMENT = re.compile(r"[0-9a-fA-F]{64}")
 
 app = typer.Typer(help="Verify draws from public data.", no_args_is_help=True)
@@ -174,5 +175,8 @@ def _report(opening: str, public: PublicDraw, verdict: Verdict, *, as_json: bool
         out.print(f"[green]the draw agrees[/]{_with_tickets(len(verdict.numbers))}")
     elif [each.problem for each in verdict.findings] == [Problem.NOT_REVEALED]:
         out.print("[yellow]the draw cannot be checked before the opening[/]")
+    elif {each.problem for each in verdict.findings} <= NOT_CHECKED:
+        what = "1 ticket was" if count == 1 else f"{count} tickets were"
+        out.print(f"[yellow]the draw itself agrees, but {what} not checked[/]{_with_tickets(len(verdict.numbers))}")
     else:
         out.print(f"[bold red]the draw does not agree[/]: {count} {'finding' if count == 1 else 'findings'}")

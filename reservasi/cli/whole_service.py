@@ -5,6 +5,7 @@ the worker finish its batch and restart; meanwhile confirmations wait, or get 20
 """
 
 import asyncio
+import datetime as dt
 import os
 import shutil
 import signal
@@ -295,7 +296,7 @@ def _announce(settings: Settings, *, ready: bool, as_json: bool) -> None:
     if key_file.exists():
         addresses["staff_api_key"] = str(key_file)
     if as_json or settings.log_format == "json":
-        print_json({"event": "up", "level": "info", "ready": ready, **addresses})
+        print_json({"event": "up", "level": "info", "timestamp": dt.datetime.now(dt.UTC), "ready": ready, **addresses})
         return
     if ready:
         out.print("[bold green]reservasi is up[/]  (Ctrl-C stops everything)")

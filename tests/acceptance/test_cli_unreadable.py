@@ -102,6 +102,9 @@ def test_a_demo_starts_with_the_programs_that_can_be_read(deployment: Deployment
     append(deployment, ["z"], payload=b"\xc1")
     deployment.lose_ledger()
     append(other, ["z", "future-kind", 1])
+    listed = deployment.call("opening", "list", "--all", "--json")
+    failed = [row for row in json.loads(listed.stdout) if "error" in row]
+    assert (listed.exit_code, [row["program"] for row in failed]) == (1, [deployment.program])
 
     async def work() -> list[str]:
         async with open_operations(load()) as operations:

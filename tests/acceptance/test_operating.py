@@ -140,6 +140,8 @@ async def test_a_port_that_is_taken_is_one_line(database: str, valkey_url: str, 
         assert "choose another" in output
     for each in held:
         each[0].close()
+    same = ["api", "--port", str(port), "--admin-port", str(port)]
+    assert f"port, admin_port must differ: {port}, {port}" in await asyncio.to_thread(refused, same, env)
 
 
 # -- starting ----------------------------------------------------------------------------------------------------
@@ -395,6 +397,6 @@ def test_up_says_what_it_does_and_what_its_ledger_may_forget_in_lines_for_progra
         until(lambda: "gunicorn.error" in log.read_text(), "gunicorn said nothing")
     assert "Traceback" not in log.read_text()
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert all({"event", "level"} <= line.keys() for line in lines)
+    assert all({"event", "level", "timestamp"} <= line.keys() for line in lines)
     assert {"migrations of the records' schema", "ready"} <= {line.get("step") for line in lines}
     assert any("promises may be lost: appendonly is no" in line["event"] for line in lines)

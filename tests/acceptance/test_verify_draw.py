@@ -68,6 +68,20 @@ async def test_the_numbers_that_the_service_acts_on_are_those_of_the_draw(stack:
     ]
 
 
+async def test_a_ticket_that_cannot_be_read_says_nothing_against_the_draw(stack: Stack) -> None:
+    room, other = await create_room(stack, opens_in_ms=1000), await create_room(stack)
+    whole = (await room.joined(stack.applicant()))["ticket"]
+    elsewhere = (await other.joined(stack.applicant()))["ticket"]
+    await room.opened()
+    line = ["verify", "draw", "--url", stack.url, "--opening", room.id, "--ticket"]
+    for ticket in (whole[:-2], f'"{whole}"', elsewhere):
+        done = await asyncio.to_thread(CliRunner().invoke, app, [*line, ticket])
+        assert done.exit_code == 1
+        assert "the draw itself agrees, but 1 ticket was not checked" in done.output
+    done = await asyncio.to_thread(CliRunner().invoke, app, [*line, whole])
+    assert (done.exit_code, "the draw agrees, and the number of 1 ticket with it" in done.output) == (0, True)
+
+
 async def test_before_the_opening_there_is_a_commitment_and_no_seed(stack: Stack) -> None:
     room = await create_room(stack)
     ticket = await room.joined(stack.applicant())
