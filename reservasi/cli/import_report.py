@@ -11,7 +11,7 @@ import msgspec
 from reservasi.cli.importing import Import, reason_of
 from reservasi.cli.moments import for_people, local_moment
 from reservasi.cli.output import counted, moment, out, print_json, show, show_rows
-from reservasi.programs.comparison import AffectedOpening, Changed, Kept, Outside, TermChange, Why
+from reservasi.programs.comparison import AffectedOpening, Changed, ChangedChannel, Kept, Outside, TermChange, Why
 
 ROWS_SHOWN = 20  # of a list on a terminal; JSON has all
 WHY = {
@@ -66,6 +66,7 @@ def detailed(done: Import) -> dict[str, Any]:
             "outside": [_outside_row(each) for each in plan.outside],
             "openings": [_opening_row(each) for each in plan.openings],
             "moved_by_time_zone": [quota.id for quota in plan.moved],
+            "channels": [msgspec.structs.asdict(each) for each in plan.channels],
         },
         "booked": [msgspec.structs.asdict(each) for each in done.booked],
         "refused": list(done.refused),
@@ -84,10 +85,19 @@ def why_stopped(done: Import) -> str:
     people = sum(each.people for each in plan.outside)
     moved = sum(quota.counts.held + quota.counts.confirmed for quota in plan.moved)
     elsewhen = f" The file's time zone gives {moved} held or booked places to another moment." if moved else ""
+    to_public = "".join(f" {_channel_words(each)}." for each in plan.channels)
     return (
         f"{done.program}: nothing was changed. {len(plan.changed)} quotas would change, and {len(closing)} that the "
         f"file does not have would be closed; {people} places are held or booked in quotas that are not in the file."
-        f"{elsewhen} Read the plan, then run the command again with --apply; it cancels no reservation"
+        f"{elsewhen}{to_public} Read the plan, then run the command again with --apply; it cancels no reservation"
+    )
+
+
+def _channel_words(changed: ChangedChannel) -> str:
+    who = "be open to the public" if changed.public else "only be for staff"
+    return (
+        f"{counted(changed.quotas, 'quota')} of the channel {changed.channel} would {who} "
+        f"({changed.held + changed.booked} places are held or booked)"
     )
 
 
@@ -186,6 +196,10 @@ def _print_plan(done: Import, zone: str) -> None:
     for each in plan.openings:
         if each.split_off:
             out.print(_split_words(each, zone))
+    _print_list(
+        f"channels that are opened to the public, or closed to it{would}: {len(plan.channels)}",
+        [{**msgspec.structs.asdict(each), "public": _words(each.public)} for each in plan.channels],
+    )
     booked = [msgspec.structs.asdict(each) for each in done.booked]
     places = sum(each.places for each in done.booked)
     if plan.moved:
@@ -193,7 +207,7 @@ def _print_plan(done: Import, zone: str) -> None:
             f"\nat another moment, by the file's time zone{would}: {counted(len(plan.moved), 'quota')} with people",
             style="bold",
         )
-    _print_list(f"places in quotas that are closed or get other hours, none cancelled: {places}", booked)
+    _print_list(f"places in quotas that are closed or get other hours or deadlines, none cancelled: {places}", booked)
 
 
 def _print_list(heading: str, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -18,7 +18,7 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.wire.messages import Snapshot
 from reservasi.model import IMPORT_ACTOR, Answer, Outcome, Quota, SetQuota
 from reservasi.programs import Program
-from reservasi.programs.comparison import Changed, Outside, Plan, Why, compare, moved_by_zone
+from reservasi.programs.comparison import Changed, Outside, Plan, Why, changed_channels, compare, moved_by_zone
 from reservasi.programs.expansion import EXPAND_DAYS_MAX, expand, expand_dates
 from reservasi.sealing import program_tag
 
@@ -76,10 +76,33 @@ async def import_program(
     later dates that already have quotas are compared as well.
 
     Raises:
-        ConfigurationError: the range is too long for one import, the program would have more quotas than allowed, or
-            its reservation ids would have the tag of another program; nothing was changed.
+        ConfigurationError: another import of the program is running, the range is too long for one import, the program
+            would have more quotas than allowed, or its reservation ids would have the tag of another program; nothing
+            was changed.
         LedgerFenced: the program's ledger sells nothing now; no quota was changed, and no stored program.
     """
+    async with operations.records.importing(program.id) as turn:
+        if not await turn.take():  # two at once would create overlapping windows, each by a file of its own
+            raise ConfigurationError(
+                f"{program.id}: another import of it is running; run the command again when it has ended. Nothing was "
+                "imported"
+            )
+        return await _import(
+            operations, program, first, last, open_now=open_now, quiet=quiet, apply=apply, later_dates=later_dates
+        )
+
+
+async def _import(
+    operations: Operations,
+    program: Program,
+    first: dt.date,
+    last: dt.date,
+    *,
+    open_now: bool,
+    quiet: bool,
+    apply: bool,
+    later_dates: bool,
+) -> Import:
     commands = expand(program, first, last, open_now=open_now)
     stored = await operations.records.programs()
     _refuse_shared_tag(program, stored)
@@ -97,7 +120,8 @@ async def import_program(
         existing = [quota for quota in snapshot.quotas if _is_compared(quota, first, last, dates)]
         plan = compare(program, commands, existing, snapshot.openings, snapshot.now_ms)
         moved = moved_by_zone(former, program, snapshot.quotas, snapshot.now_ms)
-        plan = msgspec.structs.replace(plan, moved=moved)
+        channels = changed_channels(former, program, snapshot.quotas, snapshot.now_ms)
+        plan = msgspec.structs.replace(plan, moved=moved, channels=channels)
         _refuse_too_many(program, plan, snapshot)
         booked = await booked_in(operations, program.id, _affected(plan))
         planned = Import(program=program.id, first=first, last=last, plan=plan, stopped=True, booked=tuple(booked))
@@ -129,7 +153,11 @@ def _is_compared(quota: Quota, first: dt.date, last: dt.date, later: Collection[
 
 def _affected(plan: Plan) -> set[str]:
     """The quotas whose people should be informed about the import."""
-    moved = {each.quota.id for each in plan.changed if each.moves_window and each.quota.counts.taken}
+    moved = {
+        each.quota.id
+        for each in plan.changed
+        if (each.moves_window or each.shortens) and each.quota.counts.held + each.quota.counts.confirmed
+    }
     return moved | {quota.id for quota in plan.moved} | {each.quota.id for each in plan.outside if each.people}
 
 

@@ -54,6 +54,13 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
         """Whether people with a booking here get another time than the one they were given."""
         return self.terms.end != self.quota.terms.end
 
+    @property
+    def shortens(self) -> bool:
+        """Whether people with a booking here have less time to confirm or to cancel it than before."""
+        before, after = self.quota.terms, self.terms
+        deadlines = ((before.closes_at_ms, after.closes_at_ms), (before.cancel_until_ms, after.cancel_until_ms))
+        return any(new > 0 and (not old or new < old) for old, new in deadlines)
+
     def command(self, actor: str, reason: str) -> SetQuota:
         """The command that changes the quota, unless somebody changed it in the meantime."""
         version = self.quota.counts.version
@@ -98,6 +105,16 @@ class AffectedOpening(msgspec.Struct, frozen=True, kw_only=True):
     split_off_ms: tuple[int, ...]  # the moments of those
 
 
+class ChangedChannel(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel that becomes public, or that only staff may claim from now on, with its quotas whose window goes on."""
+
+    channel: str
+    public: bool  # in the file
+    quotas: int  # that are not closed
+    held: int
+    booked: int
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What an import would do."""
 
@@ -111,6 +128,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     past: int  # quotas only in the file whose window has passed: not created, since they would retire at once
     total: int  # quotas of the file, including the past ones
     moved: tuple[Quota, ...] = ()  # quotas with bookings whose window the file's time zone moves
+    channels: tuple[ChangedChannel, ...] = ()
 
     @property
     def new_closed(self) -> list[SetQuota]:
@@ -125,12 +143,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def only_adds(self) -> bool:
         """Whether nothing that exists is changed or closed."""
-        return not self.changed and not self.closing and not self.moved
+        return not (self.changed or self.closing or self.moved or self.channels)
 
     @property
     def says_more(self) -> bool:
         """Whether there is anything other than new, unchanged and past quotas."""
-        return bool(self.changed or self.kept or self.outside or self.openings or self.moved or self.new_closed)
+        more = (self.changed, self.kept, self.outside, self.openings, self.moved, self.channels, self.new_closed)
+        return any(more)
 
 
 def compare(
@@ -155,6 +174,30 @@ def moved_by_zone(former: Program | None, program: Program, quotas: Iterable[Quo
 
     taken = [quota for quota in quotas if quota.counts.held or quota.counts.confirmed]
     return tuple(quota for quota in taken if max(both := moments(quota)) > now_ms and both[0] != both[1])
+
+
+def changed_channels(
+    former: Program | None, program: Program, quotas: Iterable[Quota], now_ms: int
+) -> tuple[ChangedChannel, ...]:
+    """The channels whose places the public may claim from now on, or no longer, if there are any."""
+    before = {channel.id: channel.public for channel in former.channels} if former else {}
+    changed = [each for each in program.channels if before.get(each.id, each.public) != each.public]
+    by_channel: defaultdict[str, list[Quota]] = defaultdict(list)
+    for quota in quotas if changed else ():
+        terms = quota.terms
+        if not terms.closed and window_end_ms(terms.date, terms.start, terms.end, program.zone) > now_ms:
+            by_channel[terms.channel].append(quota)
+    return tuple(
+        ChangedChannel(
+            channel=each.id,
+            public=each.public,
+            quotas=len(of_it),
+            held=sum(quota.counts.held for quota in of_it),
+            booked=sum(quota.counts.confirmed for quota in of_it),
+        )
+        for each in changed
+        if (of_it := by_channel[each.id])
+    )
 
 
 def by_hand(quota: Quota, term: str) -> bool:

@@ -107,18 +107,26 @@ class Records:
     @contextlib.asynccontextmanager
     async def lead(self, program: str) -> AsyncIterator[Lead]:
         """A connection outside the pool that can take the right to record the program."""
-        lead = await open_lead(self._dsn, f"recorder {program}")
-        try:
+        async with self._lead(f"recorder {program}") as lead:
             yield lead
-        finally:
-            await lead.close()
 
     @contextlib.asynccontextmanager
     async def rebuilding(self, program: str) -> AsyncIterator[Lead]:
         """A connection that can take the right to rebuild the program's ledger; meanwhile nobody else can claim an
         epoch.
         """
-        lead = await open_lead(self._dsn, f"rebuild {program}")
+        async with self._lead(f"rebuild {program}") as lead:
+            yield lead
+
+    @contextlib.asynccontextmanager
+    async def importing(self, program: str) -> AsyncIterator[Lead]:
+        """A connection that can take the right to import the program."""
+        async with self._lead(f"import {program}") as lead:
+            yield lead
+
+    @contextlib.asynccontextmanager
+    async def _lead(self, purpose: str) -> AsyncIterator[Lead]:
+        lead = await open_lead(self._dsn, purpose)
         try:
             yield lead
         finally:

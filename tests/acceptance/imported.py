@@ -45,6 +45,7 @@ hold_s = {hold_s}
 return_delay_min_s = 0
 return_delay_max_s = 0
 applicants_max = 5
+{policies}
 [opening]
 {rule}
 [holidays]
@@ -57,7 +58,7 @@ name = {{ id = "Paspor baru", en = "New passport" }}
 [[channels]]
 id = "online"
 name = {{ id = "Daring", en = "Online" }}
-public = true
+public = {public}
 """
 
 
@@ -80,11 +81,15 @@ class Deployment:
         closed: tuple[dt.date, ...] = (),
         rule: str = NOW,
         timezone: str = "Asia/Jakarta",
+        public: bool = True,
+        policies: str = "",
     ) -> None:
         extra = ", ".join(f'{{ date = {day}, hours_of = "mon" }}' for day in days)
         head = HEAD.format(
             program=self.program,
             hold_s=hold_s,
+            policies=policies,
+            public=str(public).lower(),
             rule=rule,
             timezone=timezone,
             extra=extra,

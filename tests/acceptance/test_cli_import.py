@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,6 +13,7 @@ from reservasi.cli.demo import Demo
 from reservasi.cli.invocation import run
 from reservasi.model import State
 from reservasi.programs.files import read_program
+from reservasi.records import Records
 from reservasi.settings import load
 from tests.acceptance.imported import (
     DATES,
@@ -429,3 +431,46 @@ def test_a_day_that_staff_closed_stays_closed_though_an_import_had_closed_some_o
         assert [end for _, end, _ in deployment.open_windows("ulp")][-1] == "11:00", "the closed window stays closed"
         assert deployment.open_windows(day=NEXT_DAY) != []
     deployment.is_settled()
+
+
+def test_a_channel_is_opened_to_the_public_or_closed_to_it_only_when_told(deployment: Deployment) -> None:
+    booked = deployment.reserve(deployment.quota("0900"), places=2)
+    for public in (False, True):
+        deployment.write(public=public)
+        plan = deployment.stopped()
+        row = {"channel": "online", "public": public, "quotas": 16, "held": 0, "booked": 2}
+        assert plan["plan"]["channels"] == [row]
+        would = "be open to the public" if public else "only be for staff"
+        assert f"16 quotas of the channel online would {would} (2 places are held or booked)" in plan["error"]
+        done = deployment.imports(*DATES, "--apply")
+        assert (done["applied"], done["plan"]["channels"]) == (True, [row])
+        deployment.is_settled()
+    assert deployment.state(booked) is State.CONFIRMED
+
+
+def test_people_whose_deadline_comes_earlier_are_listed(deployment: Deployment) -> None:
+    booked, held = deployment.reserve(deployment.quota("0900")), deployment.reserve(deployment.quota(), confirm=False)
+    deployment.write(policies="closes_before_min = 60")
+    plan = deployment.stopped()
+    assert {each["reservation"] for each in plan["booked"]} == {booked, held}
+    deployment.imports(*DATES, "--apply")
+    deployment.write(policies="closes_before_min = 30")
+    assert deployment.stopped()["booked"] == [], "they have more time"
+
+
+def test_of_two_imports_at_once_one_is_refused(deployment: Deployment, database: str) -> None:
+    deployment.write(slot_minutes=30)
+
+    async def work() -> Any:
+        records = await Records.open(database, 1)
+        async with records.importing(deployment.program) as turn:
+            assert await turn.take()
+            refused = await asyncio.to_thread(deployment.call, "program", "import", str(deployment.file), "--apply")
+        await records.close()
+        return refused
+
+    before = deployment.open_windows()
+    refused = asyncio.run(work())
+    assert (refused.exit_code, "another import of it is running" in str(refused.exception)) == (1, True)
+    assert deployment.open_windows() == before
+    assert deployment.imports(*DATES, "--apply")["applied"]
