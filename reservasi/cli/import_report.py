@@ -163,6 +163,7 @@ def _opening_row(affected: AffectedOpening) -> dict[str, Any]:
         "file_opens_at": [moment(at_ms) or "at once" for at_ms in affected.moments_ms],
         "outside": affected.outside,
         "split_off": affected.split_off,
+        "waiting_room": [{"term": each.term, "is": each.ledger, "file": each.file} for each in affected.room],
     }
 
 
@@ -297,7 +298,8 @@ def _counts(group: Sequence[Changed | Outside]) -> dict[str, int]:
 
 def _opening_words(affected: AffectedOpening, zone: str) -> dict[str, Any]:
     row = {name: value for name, value in _opening_row(affected).items() if name != "split_off"}  # a sentence follows
-    return {**row, "file_opens_at": _moments(affected.moments_ms, zone) or None}
+    room = ", ".join(f"{each.term} {_words(each.ledger)} (file: {_words(each.file)})" for each in affected.room)
+    return {**row, "file_opens_at": _moments(affected.moments_ms, zone) or None, "waiting_room": room or None}
 
 
 def _split_words(affected: AffectedOpening, zone: str) -> str:

@@ -19,8 +19,9 @@ import msgspec
 from reservasi.model import NOT_KNOWN, STAFF_TERMS, Opening, Quota, QuotaTerms, SetQuota
 from reservasi.programs.expansion import expand_dates, minutes
 from reservasi.programs.openings import WorkingDays, window_end_ms
-from reservasi.programs.program import Program
+from reservasi.programs.program import AnnouncedRule, Program
 
+MINUTE_MS = 60_000
 TERMS = QuotaTerms.__struct_fields__
 
 
@@ -103,6 +104,7 @@ class AffectedOpening(msgspec.Struct, frozen=True, kw_only=True):
     outside: int  # quotas of these that are not in the file
     split_off: int  # new quotas that the file opens at one of its moments for the others, or at the one before a move
     split_off_ms: tuple[int, ...]  # the moments of those
+    room: tuple[TermChange, ...] = ()  # terms of its waiting room, which are as they were when it was created
 
 
 class ChangedChannel(msgspec.Struct, frozen=True, kw_only=True):
@@ -401,7 +403,9 @@ class _Comparison:
                 if change.term == "opens_at_ms"
             ]
             split_off = [] if opening.cancelled else self._split_off(opening, moments, added)
-            if outside or moments or split_off:
+            is_announced = any(self._opens_with(opening, quota) for quota in quotas)
+            room = tuple(self._room_differences(opening, quotas)) if is_announced else ()
+            if outside or moments or split_off or room:
                 yield AffectedOpening(
                     opening=opening,
                     quotas=len(quotas),
@@ -410,7 +414,36 @@ class _Comparison:
                     outside=outside,
                     split_off=len(split_off),
                     split_off_ms=tuple(sorted(set(split_off))),
+                    room=room,
                 )
+
+    def _opens_with(self, opening: Opening, quota: Quota) -> bool:
+        """Whether the file opens the quota with this opening, which is still to come."""
+        wanted, opens_at_ms = self._wanted.get(quota.id), opening.terms.opens_at_ms
+        return wanted is not None and wanted.opens_at_ms == opens_at_ms > self._now_ms and not opening.cancelled
+
+    def _room_differences(self, opening: Opening, quotas: Iterable[Quota]) -> Iterator[TermChange]:
+        """The terms in which the opening's waiting room and the file's differ; staff may have moved its end."""
+        rule, terms = self._program.opening, opening.terms
+        room = rule.waiting_room if isinstance(rule, AnnouncedRule) else None
+        if room is None or not terms.waiting_room:
+            if (room is not None) != terms.waiting_room:
+                yield TermChange("waiting_room", terms.waiting_room, room is not None)
+            return
+        here = {
+            "joins_before_min": (terms.opens_at_ms - terms.joins_from_ms) // MINUTE_MS,
+            "rate_per_min": terms.rate_per_min,
+            "rate_max_per_min": terms.rate_max_per_min,
+            "adaptive": terms.adaptive,
+            "proof_of_work": terms.proof_of_work,
+        }
+        there = {name: getattr(room, name) for name in here}
+        there["rate_max_per_min"] = max(room.rate_max_per_min, room.rate_per_min)
+        lasting_ms = terms.ends_at_ms - terms.opens_at_ms
+        closings = {quota.terms.closes_at_ms for quota in quotas}
+        if opening.revision == 0 and not (lasting_ms < room.lasts_min * MINUTE_MS and terms.ends_at_ms in closings):
+            here["lasts_min"], there["lasts_min"] = lasting_ms // MINUTE_MS, room.lasts_min
+        yield from (TermChange(name, here[name], there[name]) for name in here if here[name] != there[name])
 
     def _split_off(self, opening: Opening, moments: Iterable[int], added: Iterable[QuotaTerms]) -> list[int]:
         """The moments of new quotas that would open with this opening if it were at the file's moment."""

@@ -474,3 +474,26 @@ def test_of_two_imports_at_once_one_is_refused(deployment: Deployment, database:
     assert (refused.exit_code, "another import of it is running" in str(refused.exception)) == (1, True)
     assert deployment.open_windows() == before
     assert deployment.imports(*DATES, "--apply")["applied"]
+
+
+def test_an_opening_whose_waiting_room_differs_from_the_file_is_named_and_stays(deployment: Deployment) -> None:
+    words = ("--from", str(WEEK), "--to", str(WEEK))
+    deployment.write(rule=WEEKLY, days=(WEEK,))
+    (opening,) = deployment.imports(*words)["openings"]
+    before = deployment.json("opening", "show", opening)
+    assert "plan" not in deployment.imports(*words), "nothing differs"
+    room = "{ joins_before_min = 5, lasts_min = 10, rate_per_min = 1, proof_of_work = true }"
+    deployment.write(rule=WEEKLY.replace("{ joins_before_min = 30 }", room), days=(WEEK,))
+    (named,) = deployment.imports(*words)["plan"]["openings"]
+    assert {each["term"]: (each["is"], each["file"]) for each in named["waiting_room"]} == {
+        "joins_before_min": (30, 5),
+        "rate_per_min": (600, 1),
+        "proof_of_work": (False, True),
+        "lasts_min": (120, 10),
+    }
+    text = " ".join(deployment.call("program", "import", str(deployment.file), *words).output.split())
+    assert "rate_per_min 600 (file: 1)" in text
+    deployment.write(rule=WEEKLY.partition("\nwaiting_room")[0], days=(WEEK,))
+    (named,) = deployment.imports(*words)["plan"]["openings"]
+    assert named["waiting_room"] == [{"term": "waiting_room", "is": True, "file": False}]
+    assert deployment.json("opening", "show", opening) == before
