@@ -57,6 +57,7 @@ class Catalogue:
         self._serves = serves
         self._left_out: tuple[str, ...] = ()
         self._programs: dict[str, Program] = {}
+        self._public_of: dict[str, frozenset[str]] = {}
         self._public_channels: frozenset[tuple[str, str]] = frozenset()  # program and channel; every claim looks it up
         self._version = ""
         self._loaded = False
@@ -132,6 +133,10 @@ class Catalogue:
         await asyncio.sleep(max(0.0, self._looked_at + LOOK_PAUSE_S - loop.time()))
         self._looked_at, self._next_look = loop.time(), None  # later callers need another read
         await self._refresh()
+
+    def public_channels(self, program_id: str) -> frozenset[str]:
+        """The channels that the public may claim; none of a program that is not in memory."""
+        return self._public_of.get(program_id, frozenset())
 
     def is_public(self, quota: Quota) -> bool:
         """Whether the public may claim from the quota; False for quotas that staff claim at the counter."""
@@ -230,8 +235,9 @@ class Catalogue:
         gone = [program_id for program_id in self._programs if program_id not in fresh]
         self._programs, self._loaded = fresh, True
         self._read_at = asyncio.get_running_loop().time()
+        self._public_of = {program.id: program.public_channels for program in programs}
         self._public_channels = frozenset(
-            (program.id, channel.id) for program in programs for channel in program.channels if channel.public
+            (program_id, channel) for program_id, channels in self._public_of.items() for channel in channels
         )
         for program_id in gone:
             log.warning("program_gone", program=program_id)

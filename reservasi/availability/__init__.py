@@ -6,7 +6,7 @@ grants a place; it only refuses, and only while it is fresh.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from reservasi.availability.alternatives import NEVER_MS, Offer, Tally
 from reservasi.availability.follower import PAUSE_MIN_S, Follower
@@ -185,10 +185,12 @@ class Availability:
         follower = self._followers.get(program)
         return follower.view.groups.between(first_ms, until_ms) if follower else iter(())
 
-    def group(self, program: str, key: GroupKey, office: str | None = None) -> Group | None:
-        """Quotas that open together, of one office or of all; None if there are none."""
+    def group(
+        self, program: str, key: GroupKey, office: str | None = None, channels: Container[str] | None = None
+    ) -> Group | None:
+        """Quotas that open together, as `Groups.get` has them; None if there are none."""
         follower = self._followers.get(program)
-        return follower.view.groups.get(key, office) if follower else None
+        return follower.view.groups.get(key, office, channels) if follower else None
 
     def summary(self, program: str, group: Group, *, cancelled: bool) -> Summary:
         """What a group of the program offers, or offered until its opening was cancelled."""

@@ -1,11 +1,12 @@
 """Quotas that open together: those of one opening, or those of one moment that no opening covers.
 
-Questions about an opening (is a place left, when does the last booking end, what is offered) are answered from a group,
-which is updated with each change of a quota, without a scan of the quotas.
+Questions about an opening (is a place left, when does the last booking end, what is offered) are answered from groups,
+which are updated with each change of a quota, without a scan of the quotas. Each channel has its own, so that places
+that only staff may claim are no places for the public.
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 from reservasi.availability.alternatives import NEVER_MS
@@ -46,8 +47,8 @@ class _Ends:
                 self.last_ms = max(self._counts, default=0)
 
 
-class Group:
-    """Quotas that open at the same moment, in one office or in all."""
+class _OfChannel:
+    """Quotas of one channel that open at the same moment, in one office or in all."""
 
     __slots__ = ("_bookable", "_ends", "_left", "_summaries", "opens_at_ms", "quotas")
 
@@ -71,14 +72,6 @@ class Group:
     def is_closed(self, now_ms: int) -> bool:
         """Whether each of its quotas is closed, by staff or by the clock."""
         return self._bookable.last_ms <= now_ms
-
-    def state(self, now_ms: int) -> QuotaState:
-        """The best state of its quotas."""
-        if self.is_closed(now_ms):
-            return "closed"
-        if self.opens_at_ms > now_ms:
-            return "not-open"
-        return "open" if self.has_left(now_ms) else "sold-out"
 
     def turn_ms(self, now_ms: int) -> int:
         """The next moment at which `state` may change because of the clock."""
@@ -134,17 +127,81 @@ class Group:
             self._left.remove(_end_ms(quota))
 
 
+class Group:
+    """Quotas that open at the same moment, in one office or in all, as those see them who may claim some channels."""
+
+    __slots__ = ("_every", "_offered", "opens_at_ms")
+
+    def __init__(self, opens_at_ms: int, every: Sequence[_OfChannel], offered: Sequence[_OfChannel]) -> None:
+        self.opens_at_ms = opens_at_ms
+        self._every = every
+        self._offered = offered  # of the channels that may be claimed
+
+    @property
+    def quotas(self) -> list[str]:
+        """The ids of all quotas, whoever may claim them."""
+        return [quota_id for each in self._every for quota_id in each.quotas]
+
+    @property
+    def last_end_ms(self) -> int:
+        """When claims end in all quotas; `NEVER_MS` if they do not end."""
+        return max(each.last_end_ms for each in self._offered or self._every)
+
+    def has_left(self, now_ms: int) -> bool:
+        """Whether a place remains in a quota that has not closed; it need not have opened yet."""
+        return any(each.has_left(now_ms) for each in self._offered)
+
+    def is_closed(self, now_ms: int) -> bool:
+        """Whether each quota is closed: by staff, by the clock, or since nobody here may claim it."""
+        return all(each.is_closed(now_ms) for each in self._offered)
+
+    def state(self, now_ms: int) -> QuotaState:
+        """The best state of its quotas."""
+        if self.is_closed(now_ms):
+            return "closed"
+        if self.opens_at_ms > now_ms:
+            return "not-open"
+        return "open" if self.has_left(now_ms) else "sold-out"
+
+    def turn_ms(self, now_ms: int) -> int:
+        """The next moment at which `state` may change because of the clock."""
+        return min((each.turn_ms(now_ms) for each in self._offered), default=NEVER_MS)
+
+    def summary(self, quotas: Mapping[str, Quota], *, cancelled: bool) -> Summary:
+        """What the quotas offer, or offered until they were cancelled; if nothing, the names of all."""
+        parts = [each.summary(quotas, cancelled=cancelled) for each in self._offered or self._every]
+        if not self._offered:
+            parts = [part._replace(quotas=0, places=0) for part in parts]
+        parts = [part for part in parts if part.quotas] or parts
+        return Summary(
+            quotas=sum(part.quotas for part in parts),
+            places=sum(part.places for part in parts),
+            offices=sorted({office for part in parts for office in part.offices}),
+            services=sorted({service for part in parts for service in part.services}),
+            dates=sorted({date for part in parts for date in part.dates}),
+        )
+
+
 class Groups:
     """The groups of one program."""
 
     def __init__(self) -> None:
-        self._groups: dict[GroupKey, dict[str | None, Group]] = {}  # by office; None: all offices
+        # by office (None: all offices) and channel
+        self._groups: dict[GroupKey, dict[str | None, dict[str, _OfChannel]]] = {}
         self._keys: list[GroupKey] = []  # sorted
         self._key_of: dict[str, GroupKey] = {}
 
-    def get(self, key: GroupKey, office: str | None = None) -> Group | None:
-        """One group, of one office or of all; None if it has no quota."""
-        return self._groups.get(key, {}).get(office)
+    def get(self, key: GroupKey, office: str | None = None, channels: Container[str] | None = None) -> Group | None:
+        """One group, of one office or of all, for those who may claim these channels (None: all).
+
+        None if it has no quota, or if no opening covers it and nobody here may claim any of it.
+        """
+        by_channel = self._groups.get(key, {}).get(office)
+        if by_channel is None:
+            return None
+        every = list(by_channel.values())
+        offered = every if channels is None else [each for name, each in by_channel.items() if name in channels]
+        return Group(key[0], every, offered) if offered or key[1] else None
 
     def between(self, first_ms: int, until_ms: int) -> Iterator[GroupKey]:
         """The groups that open from `first_ms` until before `until_ms`, the earliest first."""
@@ -155,7 +212,8 @@ class Groups:
 
     def opening_at(self, at_ms: int) -> list[str]:
         """The quotas that open at that moment, with any opening."""
-        return [quota_id for key in self.between(at_ms, at_ms + 1) for quota_id in self._groups[key][None].quotas]
+        by_channel = [self._groups[key][None] for key in self.between(at_ms, at_ms + 1)]
+        return [quota_id for groups in by_channel for each in groups.values() for quota_id in each.quotas]
 
     def put(self, quota: Quota, opening_id: str) -> None:
         """Assign a quota to an opening, or to none (""). The quota may be new, but must not have changed."""
@@ -170,15 +228,19 @@ class Groups:
             self._groups[key] = {}
             insort(self._keys, key)
         for office in (None, quota.terms.office):
-            self._groups[key].setdefault(office, Group(key[0])).add(quota)
+            by_channel = self._groups[key].setdefault(office, {})
+            by_channel.setdefault(quota.terms.channel, _OfChannel(key[0])).add(quota)
 
     def remove(self, quota: Quota) -> None:
         """A quota was removed, or is about to change."""
         key = self._key_of.pop(quota.id)
         groups = self._groups[key]
         for office in (None, quota.terms.office):
-            groups[office].remove(quota)
-            if not groups[office].quotas:
+            by_channel, channel = groups[office], quota.terms.channel
+            by_channel[channel].remove(quota)
+            if not by_channel[channel].quotas:
+                del by_channel[channel]
+            if not by_channel:
                 del groups[office]
         if not groups:
             del self._groups[key]
@@ -188,7 +250,7 @@ class Groups:
         """The last place of a quota was taken, or a place became available; `quota` is the former state."""
         groups = self._groups[self._key_of[quota.id]]
         for office in (None, quota.terms.office):
-            groups[office].count(quota, has_left=has_left)
+            groups[office][quota.terms.channel].count(quota, has_left=has_left)
 
 
 def _end_ms(quota: Quota) -> int:

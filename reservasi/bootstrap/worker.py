@@ -172,6 +172,7 @@ def _worker_roles(
         operations.ledgers.openings(program),
         partial(open_view, operations),
         delay_target_ms=settings.queue_delay_target_ms,
+        is_public=catalogue.is_public,
     )
     retirement = Retirement(
         program,

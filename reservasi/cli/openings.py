@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +41,7 @@ from reservasi.waiting_room.state import ends_at_ms, places_of, state_of
 if TYPE_CHECKING:
     from reservasi.bootstrap.commands import Operations
     from reservasi.cli.opening_creation import Created
+    from reservasi.programs import Program
     from reservasi.settings import Settings
 
 app = typer.Typer(help="Openings: the moments at which quotas open, and their waiting rooms.", no_args_is_help=True)
@@ -202,7 +203,7 @@ def list_openings(
         snapshot = await require_snapshot(operations, each.id)
         days = _days(first, last, each.zone, snapshot.now_ms)
         chosen = [one for one in snapshot.openings if everything or days.has_opening(one)]
-        described = (describe(each.id, one, snapshot.quotas, snapshot.now_ms) for one in chosen)
+        described = (describe(each, one, snapshot.quotas, snapshot.now_ms) for one in chosen)
         return [{**row, "timezone": each.timezone} for row in described]
 
     async def work(operations: Operations) -> tuple[list[list[dict[str, Any]]], list[Failed]]:
@@ -372,16 +373,16 @@ def _show(description: dict[str, Any], *, as_json: bool) -> None:
     show(description if as_json else for_people(description, description["timezone"]), as_json=as_json)
 
 
-def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: int) -> dict[str, Any]:
-    """An opening for text or JSON output; never its seed."""
+def describe(program: Program, opening: Opening, quotas: Sequence[Quota], now_ms: int) -> dict[str, Any]:
+    """An opening for text or JSON output, with what it offers to the public; never its seed."""
     terms = opening.terms
-    covered = [quota for quota in quotas if opening.covers(quota.terms)]
+    covered = _offered(program, (quota for quota in quotas if opening.covers(quota.terms)))
     places = places_of(covered, now_ms)
     offered = [each for each in covered if (was_offered(each) if opening.cancelled else not each.terms.closed)]
     remaining = sum(quota.remaining for quota in offered)
     return {
         "id": opening.id,
-        "program": program,
+        "program": program.id,
         "state": state_of(opening, now_ms, places),
         "opens_at": moment(terms.opens_at_ms),
         "joins_from": moment(terms.joins_from_ms),
@@ -411,6 +412,12 @@ def describe(program: str, opening: Opening, quotas: Sequence[Quota], now_ms: in
     }
 
 
+def _offered(program: Program, quotas: Iterable[Quota]) -> list[Quota]:
+    """The quotas that the public may claim; those of other channels are for the counter."""
+    channels = program.public_channels
+    return [quota for quota in quotas if quota.terms.channel in channels]
+
+
 async def _program_of(operations: Operations, opening: str) -> str:
     """The program of an opening id, which begins with the program's id; of several, the one that has the opening."""
     programs = [each.id for each in await operations.records.programs() if opening.startswith(f"{each.id}-")]
@@ -429,8 +436,8 @@ async def _described(operations: Operations, opening: str) -> dict[str, Any]:
     stored = next((each for each in snapshot.openings if each.id == opening), None)
     if stored is None:
         raise ConfigurationError(f"there is no opening {opening}")
-    described = describe(program, stored, snapshot.quotas, snapshot.now_ms)
-    return {**described, "timezone": (await operations.program(program)).timezone}
+    owner = await operations.program(program)
+    return {**describe(owner, stored, snapshot.quotas, snapshot.now_ms), "timezone": owner.timezone}
 
 
 def _change(settings: Settings, command: SetOpening | MoveOpening, *, as_json: bool) -> None:
@@ -465,7 +472,8 @@ async def _within_quotas(
     opening = next((each for each in snapshot.openings if each.id == command.opening), None)
     if opening is None or (isinstance(command, SetOpening) and command.beacon):
         return command
-    places = places_of((each for each in snapshot.quotas if opening.terms.covers(each.terms)), snapshot.now_ms)
+    covered = (each for each in snapshot.quotas if opening.terms.covers(each.terms))
+    places = places_of(_offered(await operations.program(program), covered), snapshot.now_ms)
     if state_of(opening, snapshot.now_ms, places) == "ended":
         return None
     return move_until_last_closing(command, opening, places) if isinstance(command, MoveOpening) else command

@@ -285,6 +285,11 @@ class Program(Rule, frozen=True, kw_only=True):
         """The time zone of all times of day in the program."""
         return ZoneInfo(self.timezone)
 
+    @property
+    def public_channels(self) -> frozenset[str]:
+        """The channels that the public may claim."""
+        return frozenset(channel.id for channel in self.channels if channel.public)
+
     def office(self, office_id: str) -> Office | None:
         return next((office for office in self.offices if office.id == office_id), None)
 

@@ -17,7 +17,7 @@ from reservasi.ledger.group_commit import GroupCommit
 from reservasi.ledger.opening_watch import OpeningWatch
 from reservasi.logs import get_sparing_logger
 from reservasi.metrics import ADMISSION_RATE, ADMITTED_THROUGH, OPENING_JOINED
-from reservasi.model import Admit, Answer, Opening, Outcome
+from reservasi.model import Admit, Answer, Opening, Outcome, Quota
 from reservasi.waiting_room.state import places_of
 
 log = get_sparing_logger()
@@ -55,13 +55,16 @@ class AdmissionController:
         open_view: Callable[[], Availability],
         *,
         delay_target_ms: int,
+        is_public: Callable[[Quota], bool] = lambda _quota: True,
     ) -> None:
+        """`is_public` says whether people may claim from a quota: others keep no place for those who wait."""
         self.name = secrets.token_hex(8)
         self._program = program
         self._group = group
         self._watch = watch
         self._open_view = open_view
         self._delay_target_ms = delay_target_ms
+        self._is_public = is_public
         self._view: Availability | None = None  # followed while an opening is live: shows when no place remains
         self._live: dict[str, Opening] = {}
         self._rates: dict[str, int] = {}  # opening -> rate to send with the next move, if it changes
@@ -172,7 +175,7 @@ class AdmissionController:
         if cached is not None and cached[0] == view.version:
             return cached[1]
         quotas_now = [quota for quota_id in quotas if (quota := view.quota(quota_id)) is not None]
-        remains = places_of(quotas_now, int(self._now_ms())).left
+        remains = places_of(filter(self._is_public, quotas_now), int(self._now_ms())).left
         self._remains[opening_id] = (view.version, remains)
         return remains
 

@@ -130,3 +130,27 @@ async def test_an_opening_ends_when_its_quotas_close_earlier_than_it_for_staff_a
     await change_quota(stack, room.quota, closes_at=moment(await now_ms(stack) + HOUR_MS // 2))
     await say(stack, room, state="open", listed_state="open")
     await changed(stack, room, cancelled=True, reason="banjir")
+
+
+async def test_places_for_the_counter_are_no_places_of_an_opening(stack: Stack) -> None:
+    """Only staff may claim them: for the public it is sold out, or closed, without them."""
+    room = await create_room(stack, **{**ELSEWHERE, "capacity": 1})
+    counter = await stack.quota(**ELSEWHERE, channel="walk-in", opens_at_ms=room.opens_at_ms)
+
+    async def offers(quotas: int, places: int) -> bool:
+        document = (await stack.request("GET", f"/v1/openings/{room.id}")).json
+        return (document["quotas"], document["places"]) == (quotas, places)
+
+    await stack.eventually(lambda: offers(1, 1))
+    person, late = stack.applicant(), stack.applicant()
+    ticket = (await room.joined(person))["ticket"]
+    await room.joined(late)
+    await room.open()
+    await room.admit_all()
+    assert (await room.claim(person, ticket)).status == 201
+    await say(stack, room, state="sold_out", listed_state="sold-out")
+    (await room.join(stack.applicant())).is_problem("sold-out", 409)
+    await change_quota(stack, room.quota, closed=True)
+    await say(stack, room, state="closed", listed_state="closed")
+    assert await offers(0, 0)
+    assert stack.front.availability.quota(counter).remaining == ELSEWHERE["capacity"]

@@ -46,7 +46,7 @@ class View(Availability):
 class Pages:
     def __init__(self) -> None:
         self.view = View()
-        catalogue = SimpleNamespace(program=lambda _: SimpleNamespace(zone=UTC))
+        catalogue = SimpleNamespace(program=lambda _: SimpleNamespace(zone=UTC), public_channels=lambda _: {"online"})
         self.services = cast(FrontServices, SimpleNamespace(availability=self.view, catalogue=catalogue))
         self.cache = AnswerCache(self.view)
 

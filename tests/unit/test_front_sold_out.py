@@ -69,7 +69,7 @@ class Page:
         self.view.set(FULL, terms(0, start="08:00"))
         self.view.set(NEAR, terms(3, start="08:10"))
         self.view.set(LATER, terms(3, start="08:20", opens_at_ms=5000))
-        catalogue = SimpleNamespace(program=lambda _: None)
+        catalogue = SimpleNamespace(program=lambda _: None, public_channels=lambda _: {"online"})
         self.services = cast(FrontServices, SimpleNamespace(availability=self.view, catalogue=catalogue))
         self.cache = AnswerCache(self.view, ticket_rules=TicketRules(self.view))
         self.now_s = time.monotonic()

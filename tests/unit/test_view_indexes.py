@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from reservasi import quota_state
 from reservasi.availability import alternatives
-from reservasi.availability.groups import GroupKey
+from reservasi.availability.groups import Group, GroupKey
 from reservasi.availability.view import ProgramView
 from reservasi.events import (
     AnyEvent,
@@ -40,6 +40,7 @@ NOW_MS_MAX = 60
 MOMENTS = (0, 10, 20, 40)
 OFFICES = ("kanim", "mpp", "ulp")
 SERVICES = ("baru", "ganti")
+CHANNELS = ("online", "walk-in")
 DATES = ("2026-11-30", "2026-12-01")
 STARTS = ("08:00", "08:10", "08:20", "10:00")
 QUOTA_IDS = tuple(f"p.{number}" for number in range(12))
@@ -54,6 +55,7 @@ TERMS = st.builds(
     closed=st.sampled_from((False, False, False, True)),
     office=st.sampled_from(OFFICES),
     service=st.sampled_from(SERVICES),
+    channel=st.sampled_from(CHANNELS),
     date=st.sampled_from(DATES),
     start=st.sampled_from(STARTS),
 )
@@ -258,20 +260,34 @@ class Views(RuleBasedStateMachine):
             group = groups.get(key, office)
             assert group is not None
             assert set(group.quotas) == {quota.id for quota in quotas}
-            states = {quota_state.state_of(quota, self.now_ms) for quota in quotas}
-            assert group.state(self.now_ms) == next(each for each in quota_state.BEST_FIRST if each in states)
-            assert group.has_left(self.now_ms) == any(
-                quota.remaining > 0 and quota_state.state_of(quota, self.now_ms) != "closed" for quota in quotas
-            )
-            closings = [quota.terms.closes_at_ms for quota in quotas]
-            assert group.last_end_ms == (max(closings) if all(closings) else alternatives.NEVER_MS)
-            offered = [quota for quota in quotas if not quota.terms.closed]
-            summary = group.summary(self.view.quotas, cancelled=False)
-            assert (summary.quotas, summary.places) == (len(offered), sum(quota.terms.capacity for quota in offered))
-            assert summary.offices == sorted({quota.terms.office for quota in offered or quotas})
-            assert summary.dates == sorted({quota.terms.date for quota in offered or quotas})
-            had_offered = [quota for quota in quotas if quota_state.was_offered(quota)]
-            assert group.summary(self.view.quotas, cancelled=True).quotas == len(had_offered)
+            self.knows(group, quotas, quotas)
+            for channels in (CHANNELS, CHANNELS[:1], ()):
+                offered = [quota for quota in quotas if quota.terms.channel in channels]
+                group = groups.get(key, office, channels)
+                if group is None:
+                    assert not offered
+                    assert not key[1], "an opening is there, also if nobody may claim from it"
+                else:
+                    self.knows(group, quotas, offered)
+
+    def knows(self, group: Group, quotas: list[Quota], offered: list[Quota]) -> None:
+        """What it says of its quotas, of which some may be claimed."""
+        states = {quota_state.state_of(quota, self.now_ms) for quota in offered} | {"closed"}
+        assert group.state(self.now_ms) == next(each for each in quota_state.BEST_FIRST if each in states)
+        assert group.has_left(self.now_ms) == any(
+            quota.remaining > 0 and quota_state.state_of(quota, self.now_ms) != "closed" for quota in offered
+        )
+        closings = [quota.terms.closes_at_ms for quota in offered or quotas]
+        assert group.last_end_ms == (max(closings) if all(closings) else alternatives.NEVER_MS)
+        shown = [quota for quota in offered if not quota.terms.closed]
+        summary = group.summary(self.view.quotas, cancelled=False)
+        assert (summary.quotas, summary.places) == (len(shown), sum(quota.terms.capacity for quota in shown))
+        named = shown or offered
+        if named:
+            assert summary.offices == sorted({quota.terms.office for quota in named})
+            assert summary.dates == sorted({quota.terms.date for quota in named})
+        had_offered = [quota for quota in offered if quota_state.was_offered(quota)]
+        assert group.summary(self.view.quotas, cancelled=True).quotas == len(had_offered)
 
     @invariant()
     def a_group_s_state_stays_until_its_turn(self) -> None:

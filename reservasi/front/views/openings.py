@@ -9,8 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from reservasi.availability import Availability
-from reservasi.availability.groups import Group, Summary
+from reservasi.availability.groups import Group, GroupKey, Summary
 from reservasi.front.api.bodies import DATES_MAX, OPENINGS_MAX, NextOpeningBody, OpeningBody, OpeningsBody
 from reservasi.front.api.date_ranges import dates_of
 from reservasi.front.services import FrontServices
@@ -70,7 +69,7 @@ def listed_opening(services: FrontServices, cache: AnswerCache, opening_id: str)
             opens_at_ms = group.opens_at_ms
         else:
             opens_at_ms = created.terms.opens_at_ms
-            group = services.availability.group(program, (opens_at_ms, opening_id))
+            group = _group(services, program, (opens_at_ms, opening_id))
         body = _body(services, program, opens_at_ms, group, created=created, now_ms=now_ms)
         return Made(body, 512, _turn_ms(services, program, group, created, now_ms))
 
@@ -116,7 +115,7 @@ def next_members(services: FrontServices, cache: AnswerCache, program: str) -> d
 
 def opening_places(services: FrontServices, program: str, opening: Opening, now_ms: int) -> Places:
     """What the opening's quotas allow; found without a scan, for every join."""
-    group = services.availability.group(program, (opening.terms.opens_at_ms, opening.id))
+    group = _group(services, program, (opening.terms.opens_at_ms, opening.id))
     if group is None:
         return Places()
     return Places(closed=group.is_closed(now_ms), left=group.has_left(now_ms), end_ms=group.last_end_ms)
@@ -130,7 +129,7 @@ def opening_state(services: FrontServices, program: str, opening: Opening, now_m
 def opening_turn_ms(services: FrontServices, program: str, opening: Opening, now_ms: int) -> int:
     """The next moment at which that state may change by the clock."""
     terms, places = opening.terms, opening_places(services, program, opening, now_ms)
-    group = services.availability.group(program, (terms.opens_at_ms, opening.id))
+    group = _group(services, program, (terms.opens_at_ms, opening.id))
     quotas_ms = NEVER_MS if group is None else group.turn_ms(now_ms)
     moments = (terms.joins_from_ms, terms.opens_at_ms, terms.ends_at_ms, end_ms(opening, places), quotas_ms)
     return min((at_ms for at_ms in moments if at_ms > now_ms), default=NEVER_MS)
@@ -173,28 +172,32 @@ def _listed(
     most: int,
 ) -> _Listed:
     """The created openings, and the moments at which other quotas of the programs open."""
-    availability = services.availability
     keys = [
         key
         for key, opening in created.items()
-        if _is_told(opening, office) or availability.group(key[1], (key[0], key[2]), office) is not None
+        if _is_told(opening, office) or _group(services, key[1], (key[0], key[2]), office) is not None
     ]
     for name, range_ in days.items():
-        keys += itertools.islice(_moments(availability, name, range_, office), most + 1)
+        keys += itertools.islice(_moments(services, name, range_, office), most + 1)
     turns = [_turn_ms(services, key[1], None, opening, now_ms) for key, opening in created.items()]
     listed = []
     for key in sorted(keys)[:most]:
         at_ms, program, opening_id = key
-        group, opening = availability.group(program, (at_ms, opening_id), office), created.get(key)
+        group, opening = _group(services, program, (at_ms, opening_id), office), created.get(key)
         listed.append(_body(services, program, at_ms, group, created=opening, now_ms=now_ms))
         turns.append(_turn_ms(services, program, group, opening, now_ms))
     return _Listed(listed, more=len(keys) > most, turn_ms=min(turns, default=NEVER_MS))
 
 
-def _moments(availability: Availability, program: str, days: Days, office: str | None) -> Iterator["_Key"]:
+def _group(services: FrontServices, program: str, key: GroupKey, office: str | None = None) -> Group | None:
+    """The quotas of an opening, or of a moment without one, for the public."""
+    return services.availability.group(program, key, office, services.catalogue.public_channels(program))
+
+
+def _moments(services: FrontServices, program: str, days: Days, office: str | None) -> Iterator["_Key"]:
     """The moments of quotas without an opening, in one office or in all, the earliest first."""
-    for at_ms, opening_id in availability.groups_between(program, max(days.first_ms, 1), days.until_ms):
-        if not opening_id and availability.group(program, (at_ms, ""), office) is not None:
+    for at_ms, opening_id in services.availability.groups_between(program, max(days.first_ms, 1), days.until_ms):
+        if not opening_id and _group(services, program, (at_ms, ""), office) is not None:
             yield at_ms, program, ""
 
 
@@ -277,11 +280,11 @@ def _program_of_derived(services: FrontServices, opening_id: str) -> str | None:
 
 def _derived_group(services: FrontServices, program_id: str, opening_id: str) -> Group | None:
     """The quotas of the first such moment, of those without a created opening."""
-    availability, (_, moments) = services.availability, _derived_moments(services, opening_id)
+    _, moments = _derived_moments(services, opening_id)
     if moments is None:
         return None
-    found = _moments(availability, program_id, moments, None)
-    return next((availability.group(program_id, (at_ms, "")) for at_ms, _, _ in found), None)
+    found = _moments(services, program_id, moments, None)
+    return next((_group(services, program_id, (at_ms, "")) for at_ms, _, _ in found), None)
 
 
 def _derived_moments(services: FrontServices, opening_id: str) -> tuple[str, Days | None]:
