@@ -153,4 +153,6 @@ async def test_places_for_the_counter_are_no_places_of_an_opening(stack: Stack) 
     await change_quota(stack, room.quota, closed=True)
     await say(stack, room, state="closed", listed_state="closed")
     assert await offers(0, 0)
-    assert stack.front.availability.quota(counter).remaining == ELSEWHERE["capacity"]
+    kept = stack.front.availability.quota(counter)
+    assert kept is not None
+    assert kept.remaining == ELSEWHERE["capacity"]
