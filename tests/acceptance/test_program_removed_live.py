@@ -1,6 +1,7 @@
 """A program is removed and imported again while the service runs: fronts and worker follow."""
 
 import asyncio
+import datetime as dt
 import http.client
 import json
 import subprocess
@@ -15,8 +16,8 @@ import pytest
 import redis.asyncio
 
 from loadtest.stage.people import person
-from loadtest.stage.program import PROGRAM
-from loadtest.stage.service import Service, running_service
+from loadtest.stage.program import DAYS_AHEAD, PROGRAM, program_file
+from loadtest.stage.service import HOLD_S, Service, running_service
 from tests.acceptance.test_reload_settings import until, worker_port
 from tests.fronts import FRONTS, offered_by_all
 
@@ -60,7 +61,12 @@ def remove(service: Service, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 def imported(service: Service) -> None:
-    service.import_program(quotas=1, places=10)
+    """By the command, as an operator would: its start takes longer than anybody here needs to notice a removal."""
+    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
+    file = service.log_path.with_name("again.toml")
+    file.write_text(program_file(1, 10, day, HOLD_S, PROGRAM))
+    done = service.command("program", "import", str(file), "--from", day.isoformat(), "--to", day.isoformat())
+    assert (done.returncode, json.loads(done.stdout)["created"]) == (0, 1), done.stdout + done.stderr
     offered_by_all(service, 1)
 
 
