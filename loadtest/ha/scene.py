@@ -5,6 +5,7 @@ with the near front come through a side door, which leads to the other front onc
 """
 
 import asyncio
+import datetime as dt
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -20,8 +21,11 @@ from loadtest.crowd.scenario import Plan
 from loadtest.ha.gates import HOST, Gate
 from loadtest.ha.servers import Servers
 from loadtest.stage.processes import Process, started, until
-from loadtest.stage.program import PROGRAM, offer
+from loadtest.stage.program import PROGRAM, program_file
+from reservasi.bootstrap.commands import open_operations
+from reservasi.cli.importing import import_program
 from reservasi.ledger.ending_tasks import end_tasks
+from reservasi.programs.files import read_program
 from reservasi.records.upgrades import upgrade
 from reservasi.settings import Settings
 
@@ -34,6 +38,7 @@ WARM_UP = 60  # reservations before the fault
 WARM_UP_TIMEOUT_S = 90.0
 THINK_S_MAX = 0.3
 HOLD_S = 7200
+DAYS_AHEAD = 2
 _UPGRADING = asyncio.Lock()  # Alembic's environment is one for the whole process
 
 
@@ -110,8 +115,7 @@ async def open_scene(servers: Servers, dsn: str, directory: Path, **changes: Any
     )  # fmt: skip
     async with _UPGRADING:
         await upgrade(dsn)
-    promised_to_nobody = settings.model_copy(update={"replicas_min_ack": 0, "aof_ack": "off"})
-    await offer(promised_to_nobody, PROGRAM, QUOTAS, PLACES, HOLD_S)
+    await _import(settings)
     async with AsyncExitStack() as stack:
         socket, database = _parts(dsn)
         records = await servers.network.lead_to_records(lambda: asyncio.open_unix_connection(socket))
@@ -143,6 +147,15 @@ async def open_scene(servers: Servers, dsn: str, directory: Path, **changes: Any
             await end_tasks(scene.visits)
             for process in (worker, front, old):  # all at once
                 process.tell_to_stop()
+
+
+async def _import(settings: Settings) -> None:
+    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
+    file = settings.data_dir / "program.toml"
+    file.write_text(program_file(QUOTAS, PLACES, day, HOLD_S, PROGRAM))
+    promised_to_nobody = settings.model_copy(update={"replicas_min_ack": 0, "aof_ack": "off"})
+    async with open_operations(promised_to_nobody) as operations:
+        await import_program(operations, read_program(file), day, day, open_now=True, quiet=True)
 
 
 def _parts(dsn: str) -> tuple[str, str]:

@@ -5,17 +5,12 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from reservasi.bootstrap.commands import open_operations
-from reservasi.cli.importing import import_program
 from reservasi.model import QuotaTerms
-from reservasi.programs.files import read_program
-from reservasi.settings import Settings
 
 PROGRAM = "crowd"
 WINDOWS_AN_OFFICE = 10
 WINDOW_MINUTES = 30
 FIRST_MINUTE = 8 * 60
-DAYS_AHEAD = 2  # of the date that is offered: far enough that no quota closes during a test
 QUOTAS_MAX = 200 * WINDOWS_AN_OFFICE
 
 HEAD, OFFICE = (
@@ -40,16 +35,6 @@ def program_file(quotas: int, places: int, day: dt.date, hold_s: int, program: s
 
 def _clock(minutes: int) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
-
-
-async def offer(settings: Settings, program: str, quotas: int, places: int, hold_s: int) -> int:
-    """Import a program with so many quotas on one date; returns how many were created."""
-    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
-    file = settings.data_dir / f"{program}.toml"
-    file.write_text(program_file(quotas, places, day, hold_s, program))
-    async with open_operations(settings) as operations:
-        done = await import_program(operations, read_program(file), day, day, open_now=False, quiet=True)
-    return done.created
 
 
 def open_terms(**changes: Any) -> QuotaTerms:

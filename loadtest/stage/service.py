@@ -3,8 +3,8 @@
 Only processes below the one that was started here are ever killed.
 """
 
-import asyncio
 import dataclasses
+import datetime as dt
 import json
 import os
 import shutil
@@ -15,7 +15,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,10 +24,9 @@ from typing import Any, TypeVar
 
 from loadtest.stage.cores import children
 from loadtest.stage.ports import free_ports
-from loadtest.stage.program import PROGRAM, offer
+from loadtest.stage.program import PROGRAM, program_file
 from loadtest.stage.stores import data_directory
 from reservasi.embedded import embedded_postgres_dsn, embedded_redis_url
-from reservasi.settings import Settings
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 60.0
@@ -40,6 +38,7 @@ HOLD_S = 7200
 CLI = (sys.executable, "-m", "reservasi.cli")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 Found = TypeVar("Found")
+DAYS_AHEAD = 2  # of the date that is offered: far enough that no quota closes during a test
 
 
 class Part(StrEnum):
@@ -135,11 +134,12 @@ class Service:
 
     def import_program(self, program: str = PROGRAM, *, quotas: int, places: int, hold_s: int = HOLD_S) -> None:
         """Offer a program of so many quotas with so many places each, and wait until the fronts show it."""
-        wanted = offer(Settings(data_dir=self.data_dir), program, quotas, places, hold_s)
-        with ThreadPoolExecutor(1) as apart:  # of the event loop that may run here
-            created = apart.submit(asyncio.run, wanted).result()
-        if created != quotas:
-            raise RuntimeError(f"{created} instead of {quotas} quotas of the program were created")
+        day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
+        file = self.log_path.with_name(f"{program}.toml")
+        file.write_text(program_file(quotas, places, day, hold_s, program))
+        done = self.command("program", "import", str(file), "--from", day.isoformat(), "--to", day.isoformat())
+        if done.returncode != 0 or json.loads(done.stdout)["created"] != quotas:
+            raise RuntimeError(f"the program was not imported: {done.stdout}{done.stderr}")
         wait_for(lambda: len(self.quotas(program)) == quotas, SHOWN_TIMEOUT_S, "the fronts do not offer the program")
 
 

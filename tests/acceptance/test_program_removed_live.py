@@ -1,7 +1,6 @@
 """A program is removed and imported again while the service runs: fronts and worker follow."""
 
 import asyncio
-import datetime as dt
 import http.client
 import json
 import subprocess
@@ -16,8 +15,8 @@ import pytest
 import redis.asyncio
 
 from loadtest.stage.people import person
-from loadtest.stage.program import DAYS_AHEAD, PROGRAM, program_file
-from loadtest.stage.service import HOLD_S, Service, running_service
+from loadtest.stage.program import PROGRAM
+from loadtest.stage.service import Service, running_service
 from tests.acceptance.test_reload_settings import until, worker_port
 from tests.fronts import FRONTS, offered_by_all
 
@@ -60,16 +59,6 @@ def remove(service: Service, *words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(argv, capture_output=True, text=True, timeout=90, check=False)
 
 
-def imported(service: Service) -> None:
-    """By the command, as an operator would: its start takes longer than anybody here needs to notice a removal."""
-    day = dt.datetime.now(dt.UTC).date() + dt.timedelta(days=DAYS_AHEAD)
-    file = service.log_path.with_name("again.toml")
-    file.write_text(program_file(1, 10, day, HOLD_S, PROGRAM))
-    done = service.command("program", "import", str(file), "--from", day.isoformat(), "--to", day.isoformat())
-    assert (done.returncode, json.loads(done.stdout)["created"]) == (0, 1), done.stdout + done.stderr
-    offered_by_all(service, 1)
-
-
 def worker_said(service: Service, path: str) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{worker_port(service)}{path}", timeout=60) as response:
         text: str = response.read().decode()
@@ -99,7 +88,7 @@ def test_fronts_and_worker_follow_a_removal_and_a_new_life(service: Service) -> 
         assert f'reservasi_ledger_owned{{program="{PROGRAM}"}}' not in worker_said(service, "/metrics")
         assert service.get_admin("/readyz")["ready"] is True
 
-        imported(service)
+        service.import_program(quotas=1, places=10)
         again = book(service, 10 + life)
         assert again["id"] != first["id"]
         until(
@@ -141,7 +130,7 @@ def test_one_that_was_removed_by_hand_is_recorded_after_it_is_imported_again(ser
     asyncio.run(_remove_by_hand(service))
     if noticed:
         until(lambda: json.loads(worker_said(service, "/readyz"))["programs"] == [], "the worker does not leave it")
-    imported(service)
+    service.import_program(quotas=1, places=10)
     book(service, 200)
     until(lambda: json.loads(worker_said(service, "/readyz"))["ready"], "the worker is not well")
     until(lambda: asyncio.run(_recorded(service)) == 1, "the booking is not recorded")
@@ -158,12 +147,12 @@ async def _recorded(service: Service) -> int:
 def test_a_removal_that_is_killed_at_any_moment_can_be_repeated(service: Service) -> None:
     asyncio.run(_remove_by_hand(service))  # what other tests left
     until(lambda: json.loads(worker_said(service, "/readyz"))["programs"] == [], "the worker does not leave it")
-    imported(service)
+    service.import_program(quotas=1, places=10)
     begun = time.monotonic()
     assert remove(service).returncode == 0
     took_s = time.monotonic() - begun
     for part in (0.25, 0.4, 0.55, 0.8):
-        imported(service)
+        service.import_program(quotas=1, places=10)
         argv = [*CLI, "program", "remove", PROGRAM, "--yes", "--close-quotas", "--data-dir", str(service.data_dir)]
         with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
@@ -174,7 +163,7 @@ def test_a_removal_that_is_killed_at_any_moment_can_be_repeated(service: Service
         assert done.returncode == 0, done.stdout + done.stderr
         assert call(service, "GET", f"/v1/availability?program={PROGRAM}")[1].get("quotas", []) == []
         assert asyncio.run(_keys(service)) == 0
-    imported(service)
+    service.import_program(quotas=1, places=10)
     book(service, 300)
 
 
