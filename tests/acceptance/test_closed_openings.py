@@ -31,7 +31,8 @@ async def say(stack: Stack, room: Room, *, state: str, listed_state: str) -> Non
     async def said() -> bool:
         document = await stack.request("GET", f"/v1/openings/{room.id}")
         page = await stack.request("GET", f"/openings/{room.id}", headers={"Accept-Language": "en"})
-        states = ((await room.queue())["state"], (await listed(stack))[room.id]["state"], document.json["state"])
+        opening = (await listed(stack)).get(room.id, {})  # the list may be slightly older than the document
+        states = ((await room.queue())["state"], opening.get("state"), document.json["state"])
         return states == (state, listed_state, listed_state) and label in page.text
 
     await stack.eventually(said)

@@ -53,7 +53,8 @@ async def list_says(stack: Stack, room: Room, state: str) -> None:
     async def shown() -> bool:
         document = await stack.request("GET", f"/v1/openings/{room.id}")
         page = await stack.request("GET", f"/openings/{room.id}", headers={"Accept-Language": "en"})
-        return (await listed(stack))[room.id]["state"] == document.json["state"] == state and label in page.text
+        opening = (await listed(stack)).get(room.id, {})  # the list may be slightly older than the document
+        return opening.get("state") == document.json["state"] == state and label in page.text
 
     await stack.eventually(shown)
 
