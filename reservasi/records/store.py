@@ -104,25 +104,19 @@ class Records:
         async with connection_of(self._pool) as connection:
             return await transaction.record(connection, program, expected, batch, booking_code)
 
-    @contextlib.asynccontextmanager
-    async def lead(self, program: str) -> AsyncIterator[Lead]:
+    def lead(self, program: str) -> contextlib.AbstractAsyncContextManager[Lead]:
         """A connection outside the pool that can take the right to record the program."""
-        async with self._lead(f"recorder {program}") as lead:
-            yield lead
+        return self._lead(f"recorder {program}")
 
-    @contextlib.asynccontextmanager
-    async def rebuilding(self, program: str) -> AsyncIterator[Lead]:
+    def rebuilding(self, program: str) -> contextlib.AbstractAsyncContextManager[Lead]:
         """A connection that can take the right to rebuild the program's ledger; meanwhile nobody else can claim an
         epoch.
         """
-        async with self._lead(f"rebuild {program}") as lead:
-            yield lead
+        return self._lead(f"rebuild {program}")
 
-    @contextlib.asynccontextmanager
-    async def importing(self, program: str) -> AsyncIterator[Lead]:
+    def importing(self, program: str) -> contextlib.AbstractAsyncContextManager[Lead]:
         """A connection that can take the right to import the program."""
-        async with self._lead(f"import {program}") as lead:
-            yield lead
+        return self._lead(f"import {program}")
 
     @contextlib.asynccontextmanager
     async def _lead(self, purpose: str) -> AsyncIterator[Lead]:
